@@ -1,0 +1,67 @@
+"""From stored pixels to what the network sees: scale, resize, normalise, mirror, shift.
+
+A split is one uint8 tensor that lives on the device, and every step here works on a whole batch of
+it. There are no loader processes and no image files in the loop, so the same lines run on CUDA,
+MPS and CPU, in a notebook and under Windows.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+# Channel means and standard deviations of pixels scaled to [0, 1].
+Statistics = tuple[tuple[float, float, float], tuple[float, float, float]]
+IMAGENET: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+CIFAR: Statistics = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+
+
+def scale(images: Tensor) -> Tensor:
+    """uint8 [N, 3, H, W] to float32 in [0, 1]."""
+    return images.to(torch.float32) / 255
+
+
+def resize(images: Tensor, size: int) -> Tensor:
+    """Bilinear resize of float images [N, 3, H, W] to [N, 3, size, size].
+
+    Only ever used to enlarge. Antialiasing changes nothing then, and MPS does not have it.
+    """
+    if size < images.shape[-1]:
+        raise ValueError(f"cannot resize {images.shape[-1]} px down to {size} px: only enlarging")
+    if size == images.shape[-1]:
+        return images
+    return functional.interpolate(images, size=(size, size), mode="bilinear", align_corners=False)
+
+
+def normalise(images: Tensor, statistics: Statistics = IMAGENET) -> Tensor:
+    """Subtract the channel means and divide by the channel standard deviations."""
+    mean, std = (
+        torch.tensor(values, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
+        for values in statistics
+    )
+    return (images - mean) / std
+
+
+def flip(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Mirror each image left to right with probability one half."""
+    mirrored = torch.rand(len(images), generator=generator) < 0.5
+    return torch.where(mirrored.to(images.device).view(-1, 1, 1, 1), images.flip(3), images)
+
+
+def shift(images: Tensor, most: int, generator: torch.Generator) -> Tensor:
+    """Move each image by up to `most` pixels each way, the border reflected: a random crop.
+
+    The generator lives on the CPU, so that a seed draws the same crops on every device.
+    """
+    count, _, height, width = images.shape
+    padded = functional.pad(images, (most, most, most, most), mode="reflect")
+    top, left = torch.randint(0, 2 * most + 1, (2, count), generator=generator).to(images.device)
+    rows = (top[:, None] + torch.arange(height, device=images.device)).view(count, 1, height, 1)
+    columns = (left[:, None] + torch.arange(width, device=images.device)).view(count, 1, 1, width)
+    every = torch.arange(count, device=images.device).view(count, 1, 1, 1)
+    channels = torch.arange(3, device=images.device).view(1, 3, 1, 1)
+    return padded[every, channels, rows, columns]
+
+
+def augment(images: Tensor, generator: torch.Generator, most: int = 4) -> Tensor:
+    """Mirror and shift: what a training step sees of float images [N, 3, H, W]."""
+    return shift(flip(images, generator), most, generator)

@@ -1,0 +1,155 @@
+"""The pretrained ResNet18: where its weights come from, checked before a single one is used.
+
+torchvision's official checkpoint is the default. Another file is taken only where
+``ASSIGNMENT_WEIGHTS`` names it, after a strict check, and its name and checksum then go wherever
+results are shown.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from assignment import download, runtime, sample
+from assignment.download import STUBBORN, Effort, RemoteFile
+from assignment.runtime import AssignmentError, Mode, Source
+
+try:
+    from torchvision import models
+except (ImportError, RuntimeError, AttributeError, OSError) as error:
+    # "operator torchvision::nms does not exist"; asked again, "partially initialized module".
+    raise runtime.mismatched_pair(error) from None
+
+OFFICIAL = models.ResNet18_Weights.IMAGENET1K_V1
+NAME = "ResNet18 IMAGENET1K_V1"
+CHECKPOINT = RemoteFile(
+    name=OFFICIAL.url.rsplit("/", 1)[1],
+    urls=(OFFICIAL.url,),
+    sha256="f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
+    size=46_830_571,
+    https_only=True,
+)
+
+
+class WeightsError(AssignmentError):
+    """A file of weights does not fit ResNet18; says what was expected and found."""
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A network and where its weights came from.
+
+    Attributes
+    ----------
+    network : Module
+        In eval mode; images float32 [N, 3, H, W] to logits [N, 1000].
+    source : Source
+    """
+
+    network: nn.Module
+    source: Source
+
+
+def load(effort: Effort = STUBBORN) -> Backbone:
+    """Load the pretrained network: small and synthetic in sample mode, else ResNet18.
+
+    Examples
+    --------
+    >>> import os; os.environ["ASSIGNMENT_MODE"] = "sample"
+    >>> load().source.origin
+    'SAMPLE'
+    """
+    if runtime.mode() is Mode.SAMPLE:
+        source = Source("small backbone", "SAMPLE", "seeded random weights, nothing pretrained")
+        return Backbone(sample.SmallBackbone().eval(), source)
+    path = named_weights() or download.fetch(CHECKPOINT, weights_folder(), effort)
+    network = models.resnet18()
+    network.load_state_dict(checked_state(path, network), strict=True)
+    return Backbone(network.eval(), weights_source(path))
+
+
+def weights_folder() -> Path:
+    """Return where checkpoints live."""
+    return runtime.data_folder() / "weights"
+
+
+def named_weights() -> Path | None:
+    """Return the file that ``ASSIGNMENT_WEIGHTS`` names, if it names one."""
+    path = runtime.named_path("ASSIGNMENT_WEIGHTS")
+    if path is not None and not path.is_file():
+        raise WeightsError(
+            f"ASSIGNMENT_WEIGHTS names {os.environ['ASSIGNMENT_WEIGHTS']}, and there is no such "
+            "file. Name a ResNet18 state dict, or unset it for torchvision's official checkpoint."
+        )
+    return path
+
+
+def weights_source(path: Path) -> Source:
+    """Say whether a file of weights is the official checkpoint."""
+    digest = download.sha256(path)
+    if digest == CHECKPOINT.sha256:
+        return Source(NAME, "official", "torchvision's checkpoint, by its pinned SHA-256", digest)
+    return Source(
+        "ResNet18 weights",
+        "other",
+        f"{path.name}, named in ASSIGNMENT_WEIGHTS: not the official checkpoint",
+        digest,
+    )
+
+
+def expected_source() -> Source:
+    """Say which weights this mode would use, without needing them."""
+    if runtime.mode() is Mode.SAMPLE:
+        return load().source
+    if runtime.mode() is Mode.RECORDED:
+        return Source(
+            "ResNet18 weights", "none read", "networks come from records, which name them"
+        )
+    path = named_weights() or weights_folder() / CHECKPOINT.name
+    if path.is_file():
+        return weights_source(path)
+    return Source(
+        NAME, "official", "not here yet; checked when it is downloaded", CHECKPOINT.sha256
+    )
+
+
+def checked_state(path: Path, network: nn.Module) -> dict[str, Tensor]:
+    """Read a state dict and hold it against the network: names, shapes, types, finite values."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file can raise nearly anything
+        first = re.split(r"[\n.] ?", str(error).strip() or type(error).__name__)[0]
+        raise WeightsError(f"{path} is not a readable file of tensors ({first}). {_MEND}") from None
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise WeightsError(f"{path} is not a state dict (names to tensors). {_MEND}")
+    wanted = network.state_dict()
+    # Checkpoints older than these counters, the official one among them, hold none; nothing that
+    # is computed here depends on them.
+    counters = {n: v for n, v in wanted.items() if n.endswith("num_batches_tracked")}
+    state = {**counters, **state}
+    faults = [f"{name} is missing" for name in wanted.keys() - state.keys()]
+    faults += [f"{name} is not part of ResNet18" for name in state.keys() - wanted.keys()]
+    for name in wanted.keys() & state.keys():
+        there, here = state[name], wanted[name]
+        if there.is_nested or there.is_meta or there.layout is not torch.strided:
+            faults.append(f"{name} is not a plain tensor")
+        elif there.shape != here.shape:
+            faults.append(f"{name} is {list(there.shape)}, expected {list(here.shape)}")
+        elif there.is_floating_point() != here.is_floating_point():
+            faults.append(f"{name} is {there.dtype}, expected {here.dtype}")
+        elif not there.to(here.dtype).isfinite().all():
+            faults.append(f"{name} holds values that are not finite")
+    if faults:
+        more = f", and {len(faults) - 3} more" if len(faults) > 3 else ""
+        listed = "; ".join(sorted(faults)[:3])
+        raise WeightsError(f"{path} does not fit ResNet18: {listed}{more}. {_MEND}")
+    return state
+
+
+_MEND = (
+    "Name a ResNet18 state dict in ASSIGNMENT_WEIGHTS, or unset it for torchvision's official "
+    "checkpoint."
+)
