@@ -1,0 +1,74 @@
+# Every task by name. `make` alone does what a newcomer wants; `make help` lists the rest.
+# Works with GNU make 3.81 and later, also under Git Bash on Windows.
+
+ifeq ($(OS),Windows_NT)
+  BIN := Scripts
+else
+  BIN := bin
+endif
+VENV ?= .venv
+PY := $(VENV)/$(BIN)/python
+# The first Python in the range that the lock was made for; `make PYTHON=...` names another.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+  $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
+  && echo $$p && break; done)
+INSTALLED := $(VENV)/installed
+
+.DEFAULT_GOAL := notebooks
+.PHONY: notebooks test data render train keep html pdf bench lint lock clean help
+
+notebooks: $(INSTALLED) ## (default) install, get the data, execute both notebooks into build/
+	@$(PY) -m assignment notebooks
+
+test: $(INSTALLED) ## unit, property and notebook tests, with coverage; ARGS="-k name" to choose
+	@$(PY) -m pytest --cov --cov-fail-under=$(if $(ARGS),0,90) $(ARGS)
+
+data: $(INSTALLED) ## get both datasets and the pretrained weights, however long it takes
+	@$(PY) -m assignment data
+
+render: $(INSTALLED) ## write the committed notebooks and figures/ (clean tree, real data)
+	@$(PY) -m assignment render
+
+train: ## train everything again (still to come)
+	@echo "make train: still to come; there are no training runs yet."
+
+keep: ## promote fresh runs from data/runs/ to data/records/ (still to come)
+	@echo "make keep: still to come; there are no training runs yet."
+
+html: ## web pages from the committed notebooks (still to come)
+	@echo "make html: still to come; until then open the notebooks themselves."
+
+pdf: ## the notebooks as PDF (still to come)
+	@echo "make pdf: still to come; until then open the notebooks themselves."
+
+bench: ## speed, as ratios against named alternatives (still to come)
+	@echo "make bench: still to come; there is nothing to measure yet."
+
+lint: $(INSTALLED) ## formatting, lint and types, notebooks included
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
+
+lock: $(INSTALLED) ## solve requirements.lock anew from pyproject.toml
+	@$(PY) -m pip install --quiet uv
+	@$(PY) -m uv pip compile --quiet --universal --python-version 3.11 --extra test \
+	  --no-header --no-annotate pyproject.toml --output-file requirements.solved
+	@grep '^#' requirements.lock > requirements.new && cat requirements.solved >> requirements.new
+	@mv requirements.new requirements.lock && rm requirements.solved
+
+clean: ## remove what was built here; data/ and the environment stay
+	@rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	@find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# Made anew when the lock or the package's own definition changes; nothing is asked of the network
+# otherwise.
+$(INSTALLED): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed and none was found;" \
+	  "install one, or name it: make PYTHON=/path/to/python3.12"; exit 1; }
+	@echo "Installing into $(VENV) (with CUDA libraries, on Linux, about 6 GB; a few minutes)"
+	@$(PYTHON) -m venv $(VENV) || { echo "Python's venv module is missing;" \
+	  "on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@$(PY) -m pip install --disable-pip-version-check --quiet -r requirements.lock
+	@$(PY) -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
+	@touch $(INSTALLED)

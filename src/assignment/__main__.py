@@ -1,0 +1,169 @@
+"""What ``make`` does that is not just calling a tool: get the data, run the notebooks.
+
+python -m assignment data         get both datasets and the pretrained weights
+python -m assignment notebooks    execute both notebooks into build/
+python -m assignment render       execute them for good: the committed outputs and figures
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+from assignment import cifar10, movielens, resnet, runtime
+from assignment.archive import Archive
+from assignment.download import BRIEF, fetch, megabytes
+from assignment.runtime import PROJECT, AssignmentError, Mode, Source
+
+BUILD = PROJECT / "build"
+NOTEBOOKS = {"01_cifar10_transfer": cifar10.ARCHIVE, "02_movie_embeddings": movielens.ARCHIVE}
+CELL_SECONDS = 6 * 3600  # in train mode one cell may train for hours on a CPU
+
+
+def say(line: str) -> None:
+    """Report to whoever ran the command: the one place where the package prints."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def data() -> None:
+    """Get everything, however long it takes, and check it by reading it."""
+    wanted: dict[str, Callable[[], Source]] = {
+        cifar10.ARCHIVE.name: lambda: cifar10.read(cifar10.ARCHIVE.obtain()).source,
+        movielens.ARCHIVE.name: lambda: movielens.read(movielens.ARCHIVE.obtain()).source,
+        resnet.NAME: lambda: resnet.weights_source(
+            resnet.named_weights() or fetch(resnet.CHECKPOINT, resnet.weights_folder())
+        ),
+    }
+    failed = []
+    for name, get in wanted.items():
+        try:
+            source = get()
+            say(f"{name}: {source.origin} ({source.detail})")
+        except AssignmentError as error:
+            failed.append(name)
+            say(f"{name}: {error}")
+    if failed:
+        raise AssignmentError(f"Could not get {', '.join(failed)}; everything else is in place.")
+
+
+def notebooks() -> None:
+    """Execute both notebooks into build/, on the sample where the real data cannot be had soon."""
+    for name, archive in NOTEBOOKS.items():
+        path = BUILD / "notebooks" / f"{name}.ipynb"
+        execute(name, path, {"ASSIGNMENT_MODE": usable_mode(archive)})
+    say(f"\nExecuted notebooks: {runtime.shown(BUILD / 'notebooks')}/")
+    say(f"Their figures:      {runtime.shown(runtime.figures_folder())}/")
+    say(f"To read them:       {sys.executable} -m jupyter lab {runtime.shown(BUILD / 'notebooks')}")
+
+
+def usable_mode(archive: Archive) -> Mode:
+    """Return the mode asked for, or sample where its data are missing and do not come soon."""
+    asked = runtime.mode()
+    if asked is Mode.SAMPLE:
+        return asked
+    try:
+        archive.obtain(BRIEF)
+    except AssignmentError as error:
+        remote = archive.remote
+        say(
+            f"\n{archive.name} is not on this machine ({megabytes(remote.size)} to download), and "
+            f"it cannot be had soon:\n{error}\n"
+            f"\n*** Going on with the {runtime.SAMPLE_WARNING}. ***\n"
+            "*** `make data` gets the real data, however long it takes, and continues where it "
+            "stopped. ***\n"
+        )
+        return Mode.SAMPLE
+    return asked
+
+
+def render() -> None:
+    """Execute both notebooks for good; what is committed changes only if both succeed."""
+    changed = git("status", "--porcelain")
+    if changed:
+        raise AssignmentError(f"Rendering needs a clean tree; commit or undo first:\n{changed}")
+    if runtime.mode() is not Mode.RECORDED:
+        raise AssignmentError(f"Rendering needs the recorded mode, this is {runtime.mode()}.")
+    for archive in NOTEBOOKS.values():
+        source = archive.source(archive.obtain())
+        if source.origin != "official":
+            raise AssignmentError(f"Rendering needs official data; {archive.name}: {source.detail}")
+    fresh = BUILD / "rendered"
+    shutil.rmtree(fresh, ignore_errors=True)
+    settings = {"TQDM_DISABLE": "1", "ASSIGNMENT_FIGURES": str(fresh / "figures")}
+    for name in NOTEBOOKS:
+        execute(name, fresh / "notebooks" / f"{name}.ipynb", settings)
+    for folder in ("notebooks", "figures"):
+        for path in (PROJECT / folder).glob("*.png"):
+            path.unlink()
+        shutil.copytree(fresh / folder, PROJECT / folder, dirs_exist_ok=True)
+    say("Rendered. `git diff --stat` shows what changed.")
+
+
+def execute(name: str, target: Path, settings: dict[str, str]) -> None:
+    """Run one notebook top to bottom on a fresh kernel and write it with its outputs.
+
+    Parameters
+    ----------
+    name : str
+        Of the notebook, without its suffix.
+    target : Path
+        Where the executed notebook goes.
+    settings : dict
+        Environment variables for its kernel.
+    """
+    started = time.monotonic()
+    say(f"{name}: running ({settings.get('ASSIGNMENT_MODE', runtime.mode())} mode)")
+    notebook = nbformat.read(PROJECT / "notebooks" / f"{name}.ipynb", as_version=4)
+    client = NotebookClient(
+        notebook,
+        timeout=CELL_SECONDS,
+        kernel_name="python3",
+        record_timing=False,
+        extra_arguments=["--IPKernelApp.log_level=ERROR"],  # it warns of its own local transport
+        resources={"metadata": {"path": str(PROJECT / "notebooks")}},
+    )
+    try:
+        client.execute(env=os.environ | settings)
+    except CellExecutionError as error:
+        raise AssignmentError(
+            f"{name} stopped: {error.ename}: {error.evalue}\nThe cell was:\n{error.traceback}"
+        ) from None
+    # What depends on the machine and says nothing to a reader.
+    notebook.metadata.language_info = {"name": "python"}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, target)
+    say(f"{name}: done in {time.monotonic() - started:.0f} s")
+
+
+def git(*arguments: str) -> str:
+    """Run git in the project and return what it printed."""
+    run = subprocess.run(["git", *arguments], cwd=PROJECT, capture_output=True, text=True)
+    if run.returncode:
+        raise AssignmentError(f"git {' '.join(arguments)} failed: {run.stderr.strip()}")
+    return run.stdout.strip()
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command; what a reader can mend ends in its sentence, not in a stack trace."""
+    commands = {"data": data, "notebooks": notebooks, "render": render}
+    if len(arguments) != 1 or arguments[0] not in commands:
+        say(__doc__ or "")
+        return 2
+    try:
+        commands[arguments[0]]()
+    except AssignmentError as error:
+        say(f"\n{error}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
