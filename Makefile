@@ -29,11 +29,11 @@ data: $(INSTALLED) ## get both datasets and the pretrained weights, however long
 render: $(INSTALLED) ## write the committed notebooks and figures/ (clean tree, real data)
 	@$(PY) -m assignment render
 
-train: ## train everything again (still to come)
-	@echo "make train: still to come; there are no training runs yet."
+train: $(INSTALLED) ## execute both notebooks with every long run done again, into data/runs/
+	@$(PY) -m assignment train
 
-keep: ## promote fresh runs from data/runs/ to data/records/ (still to come)
-	@echo "make keep: still to come; there are no training runs yet."
+keep: $(INSTALLED) ## promote fresh runs from data/runs/ to data/records/
+	@$(PY) -m assignment keep
 
 html: ## web pages from the committed notebooks (still to come)
 	@echo "make html: still to come; until then open the notebooks themselves."

@@ -20,8 +20,8 @@ PACKAGE = ROOT / "src" / "assignment"
 # A module imports only those above it.
 ROOMS = [
     *("runtime", "download", "archive", "sample", "pixels", "cifar10", "resnet", "training"),
-    *("records", "predictions", "movielens", "embedding", "recommend", "evaluation", "plots"),
-    "__main__",
+    *("records", "predictions", "movielens", "embedding", "recommend", "evaluation"),
+    *("drawing", "image_figures", "movie_figures", "__main__"),
 ]
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 
@@ -199,6 +199,21 @@ def test_make_works_without_data_and_leaves_the_tree_clean(tmp_path: Path) -> No
     status = ["git", "status", "--porcelain"]
     clean = subprocess.run(status, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert clean.stdout == ""
+
+
+@pytest.mark.needs("make")
+def test_nothing_is_installed_again_unless_the_lock_changes(tmp_path: Path) -> None:
+    def plan() -> str:
+        command = ["make", "--dry-run", f"INSTALLED={stamp.as_posix()}"]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    stamp = tmp_path / "installed"
+    assert "pip install" in plan()
+    stamp.touch()
+    assert "pip install" not in plan()
+    long_ago = (ROOT / "requirements.lock").stat().st_mtime - 1
+    os.utime(stamp, (long_ago, long_ago))
+    assert "pip install" in plan()
 
 
 @pytest.mark.needs("make")

@@ -3,6 +3,8 @@
 python -m assignment data         get both datasets and the pretrained weights
 python -m assignment notebooks    execute both notebooks into build/
 python -m assignment render       execute them for good: the committed outputs and figures
+python -m assignment train        execute them with every long run done again, into data/runs/
+python -m assignment keep         promote fresh runs to data/records/
 """
 
 import os
@@ -17,20 +19,14 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from assignment import cifar10, movielens, resnet, runtime
+from assignment import cifar10, movielens, records, resnet, runtime
 from assignment.archive import Archive
 from assignment.download import BRIEF, fetch, megabytes
-from assignment.runtime import PROJECT, AssignmentError, Mode, Source
+from assignment.runtime import PROJECT, AssignmentError, Mode, Source, report
 
 BUILD = PROJECT / "build"
 NOTEBOOKS = {"01_cifar10_transfer": cifar10.ARCHIVE, "02_movie_embeddings": movielens.ARCHIVE}
 CELL_SECONDS = 6 * 3600  # in train mode one cell may train for hours on a CPU
-
-
-def say(line: str) -> None:
-    """Report to whoever ran the command: the one place where the package prints."""
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
 
 
 def data() -> None:
@@ -46,10 +42,10 @@ def data() -> None:
     for name, get in wanted.items():
         try:
             source = get()
-            say(f"{name}: {source.origin} ({source.detail})")
+            report(f"{name}: {source.origin} ({source.detail})")
         except AssignmentError as error:
             failed.append(name)
-            say(f"{name}: {error}")
+            report(f"{name}: {error}")
     if failed:
         raise AssignmentError(f"Could not get {', '.join(failed)}; everything else is in place.")
 
@@ -59,9 +55,11 @@ def notebooks() -> None:
     for name, archive in NOTEBOOKS.items():
         path = BUILD / "notebooks" / f"{name}.ipynb"
         execute(name, path, {"ASSIGNMENT_MODE": usable_mode(archive)})
-    say(f"\nExecuted notebooks: {runtime.shown(BUILD / 'notebooks')}/")
-    say(f"Their figures:      {runtime.shown(runtime.figures_folder())}/")
-    say(f"To read them:       {sys.executable} -m jupyter lab {runtime.shown(BUILD / 'notebooks')}")
+    report(f"\nExecuted notebooks: {runtime.shown(BUILD / 'notebooks')}/")
+    report(f"Their figures:      {runtime.shown(runtime.figures_folder())}/")
+    report(
+        f"To read them:       {sys.executable} -m jupyter lab {runtime.shown(BUILD / 'notebooks')}"
+    )
 
 
 def usable_mode(archive: Archive) -> Mode:
@@ -73,7 +71,7 @@ def usable_mode(archive: Archive) -> Mode:
         archive.obtain(BRIEF)
     except AssignmentError as error:
         remote = archive.remote
-        say(
+        report(
             f"\n{archive.name} is not on this machine ({megabytes(remote.size)} to download), and "
             f"it cannot be had soon:\n{error}\n"
             f"\n*** Going on with the {runtime.SAMPLE_WARNING}. ***\n"
@@ -104,7 +102,22 @@ def render() -> None:
         for path in (PROJECT / folder).glob("*.png"):
             path.unlink()
         shutil.copytree(fresh / folder, PROJECT / folder, dirs_exist_ok=True)
-    say("Rendered. `git diff --stat` shows what changed.")
+    report("Rendered. `git diff --stat` shows what changed.")
+
+
+def train() -> None:
+    """Execute both notebooks with every long run done again; fresh runs go to data/runs/."""
+    for archive in NOTEBOOKS.values():
+        archive.obtain()
+    os.environ["ASSIGNMENT_MODE"] = Mode.TRAIN
+    notebooks()
+    report(f"Fresh runs: {runtime.shown(records.runs_folder())}/ (`make keep` promotes them)")
+
+
+def keep() -> None:
+    """Promote fresh runs to records."""
+    names = records.keep()
+    report(f"Kept: {', '.join(names)}" if names else "There are no fresh runs; see `make train`.")
 
 
 def execute(name: str, target: Path, settings: dict[str, str]) -> None:
@@ -120,7 +133,7 @@ def execute(name: str, target: Path, settings: dict[str, str]) -> None:
         Environment variables for its kernel.
     """
     started = time.monotonic()
-    say(f"{name}: running ({settings.get('ASSIGNMENT_MODE', runtime.mode())} mode)")
+    report(f"{name}: running ({settings.get('ASSIGNMENT_MODE', runtime.mode())} mode)")
     notebook = nbformat.read(PROJECT / "notebooks" / f"{name}.ipynb", as_version=4)
     client = NotebookClient(
         notebook,
@@ -140,7 +153,7 @@ def execute(name: str, target: Path, settings: dict[str, str]) -> None:
     notebook.metadata.language_info = {"name": "python"}
     target.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, target)
-    say(f"{name}: done in {time.monotonic() - started:.0f} s")
+    report(f"{name}: done in {time.monotonic() - started:.0f} s")
 
 
 def git(*arguments: str) -> str:
@@ -153,14 +166,20 @@ def git(*arguments: str) -> str:
 
 def main(arguments: list[str]) -> int:
     """Run one command; what a reader can mend ends in its sentence, not in a stack trace."""
-    commands = {"data": data, "notebooks": notebooks, "render": render}
+    commands = {
+        "data": data,
+        "notebooks": notebooks,
+        "render": render,
+        "train": train,
+        "keep": keep,
+    }
     if len(arguments) != 1 or arguments[0] not in commands:
-        say(__doc__ or "")
+        report(__doc__ or "")
         return 2
     try:
         commands[arguments[0]]()
     except AssignmentError as error:
-        say(f"\n{error}")
+        report(f"\n{error}")
         return 1
     return 0
 

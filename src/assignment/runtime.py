@@ -140,6 +140,12 @@ def mode() -> Mode:
         ) from None
 
 
+def report(line: str) -> None:
+    """Say something to whoever runs this: the one place where the package prints."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 def banner() -> Banner:
     """State the mode in words."""
     return Banner(mode())

@@ -8,22 +8,22 @@ import pytest
 import torch
 from PIL import Image
 
-from assignment import cifar10, movielens, pixels, plots
-from assignment.plots import Drawing
+from assignment import cifar10, drawing, image_figures, movie_figures, movielens, pixels
+from assignment.drawing import Drawing
 
 
-def picture(drawing: Drawing) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(drawing.png())).convert("RGB"))
+def picture(figure: Drawing) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(figure.png())).convert("RGB"))
 
 
 def examples() -> Drawing:
     data = cifar10.load()
-    return plots.class_examples(data.train, data.classes, pixels.scale)
+    return image_figures.class_examples(data.train, data.classes, pixels.scale)
 
 
 def overview() -> Drawing:
     data = movielens.load()
-    return plots.ratings_and_likes(data, movielens.likes(data), ["Toy Story (1995)"])
+    return movie_figures.ratings_and_likes(data, movielens.likes(data), ["Toy Story (1995)"])
 
 
 @pytest.mark.usefixtures("sample_mode")
@@ -43,20 +43,20 @@ def test_a_figure_of_the_sample_is_stamped(draw: object, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("draw", [examples, overview])
 def test_a_figure_of_real_data_is_not(draw: object) -> None:
     assert callable(draw)
-    drawing = draw()
-    assert "SAMPLE" not in drawing.alt
-    assert not drawing.texts
+    plain = draw()
+    assert "SAMPLE" not in plain.alt
+    assert not plain.texts
 
 
 @pytest.mark.usefixtures("sample_mode")
 def test_the_bundle_holds_a_sharp_picture_and_its_alternative_text() -> None:
-    drawing = overview()
-    content, about = drawing._repr_mimebundle_()
-    assert content["text/plain"] == f"Figure: {drawing.alt}"
+    figure = overview()
+    content, about = figure._repr_mimebundle_()
+    assert content["text/plain"] == f"Figure: {figure.alt}"
     size = about["image/png"]
     assert isinstance(size, dict)
-    assert size["alt"] == drawing.alt
-    height, width, _ = picture(drawing).shape
+    assert size["alt"] == figure.alt
+    height, width, _ = picture(figure).shape
     assert (width, height) == (2 * size["width"], 2 * size["height"])
 
 
@@ -65,9 +65,9 @@ def test_a_kept_figure_is_saved_under_its_name(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("ASSIGNMENT_FIGURES", str(tmp_path / "figures"))
-    drawing = overview()
-    assert plots.keep(drawing, "likes") is drawing
-    assert (tmp_path / "figures" / "likes.png").read_bytes() == drawing.png()
+    figure = overview()
+    assert drawing.keep(figure, "likes") is figure
+    assert (tmp_path / "figures" / "likes.png").read_bytes() == figure.png()
 
 
 @pytest.mark.usefixtures("sample_mode")
@@ -82,7 +82,7 @@ def test_the_alternative_text_counts_right() -> None:
 @pytest.mark.usefixtures("sample_mode")
 def test_the_mosaic_puts_every_image_in_its_place() -> None:
     images = torch.arange(6.0).view(6, 1, 1, 1).expand(6, 3, 4, 4) / 10
-    mosaic = plots._mosaic(images, rows=2, columns=3, gap=1)
+    mosaic = image_figures._mosaic(images, rows=2, columns=3, gap=1)
     assert mosaic.shape == (2 * 5 - 1, 3 * 5 - 1, 3)
     for k in range(6):
         top, left = 5 * (k // 3), 5 * (k % 3)
