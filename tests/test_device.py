@@ -19,6 +19,9 @@ from assignment import cifar10, pixels, resnet
 class LikeMps(TorchDispatchMode):
     """Fails on the first operation that MPS does not have."""
 
+    def __init__(self) -> None:
+        super().__init__()
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:

@@ -19,6 +19,7 @@ from assignment.runtime import Mode
 PAGE_DPI = 100  # figures are as wide as the page at this density, and stored at twice it
 # Okabe and Ito's colours: told apart with every kind of colour vision, and in greyscale.
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#777777"
+PALETTE = (BLUE, ORANGE, GREEN, PURPLE, "#D55E00", "#56B4E9", "#000000", "#F0E442")
 STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -30,7 +31,7 @@ STYLE: dict[Any, Any] = {
     "grid.linewidth": 0.6,
     "image.interpolation": "nearest",
     "legend.frameon": False,
-    "axes.prop_cycle": cycler(color=[BLUE, ORANGE, GREEN, PURPLE, GREY]),
+    "axes.prop_cycle": cycler(color=PALETTE),
 }
 Arguments = ParamSpec("Arguments")
 

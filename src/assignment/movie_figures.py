@@ -1,11 +1,16 @@
 """The figures of the MovieLens notebook, drawn from data and returned, never shown."""
 
-from collections.abc import Sequence
-from itertools import cycle
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle, pairwise
 
 import numpy as np
+import pandas as pd
+import seaborn as sns
+from scipy.cluster import hierarchy
+from scipy.spatial.distance import pdist
+from scipy.stats import spearmanr
 
-from assignment.drawing import BLUE, ORANGE, Drawing, drawn, empty
+from assignment.drawing import BLUE, GREY, ORANGE, PALETTE, Drawing, drawn, empty
 from assignment.movielens import Likes, MovieLens
 
 
@@ -35,7 +40,7 @@ def ratings_and_likes(data: MovieLens, liked: Likes, named: Sequence[str]) -> Dr
         xlabel="stars", ylabel="ratings", title=f"liked: {liked.threshold} stars or more (blue)"
     )
     right.loglog(np.arange(1, len(ranked) + 1), ranked, color=BLUE)
-    offsets = [(6, 5, "left", "bottom"), (-6, -5, "right", "top")]
+    offsets = [(-6, -5, "right", "top"), (6, 5, "left", "bottom")]
     for title, (dx, dy, across, along) in zip(named, cycle(offsets), strict=False):
         movie = data.movies.index[data.movies["title"] == title]
         count = int(liked.count[np.isin(liked.movies, movie)].sum())
@@ -46,4 +51,241 @@ def ratings_and_likes(data: MovieLens, liked: Likes, named: Sequence[str]) -> Dr
             textcoords="offset points", ha=across, va=along,
         )  # fmt: skip
     right.set(xlabel="film, by likes", ylabel="likes", title="likes per film")
+    return drawing
+
+
+@drawn
+def colikes_picture(data: MovieLens, liked: Likes, films: int = 250, groups: int = 6) -> Drawing:
+    """Draw X for the most liked films: as it is, and with popularity divided out and films grouped.
+
+    Parameters
+    ----------
+    data : MovieLens
+    liked : Likes
+    films : int
+        How many of the most liked films to show.
+    groups : int
+        Into how many groups their tree is cut; each is labelled with its median year.
+    """
+    top = np.argsort(-liked.count, kind="stable")[:films]
+    both = (liked.matrix[:, top].T @ liked.matrix[:, top]).toarray().astype(float)
+    cosine = both / np.sqrt(np.outer(np.diag(both), np.diag(both)))
+    # How many times more often than by chance two films are liked together.
+    lift = np.log(both / np.outer(np.diag(both), np.diag(both)) * len(liked.users) + 0.1)
+    np.fill_diagonal(lift, 0)
+    tree = hierarchy.ward(pdist(lift))
+    order = hierarchy.leaves_list(hierarchy.optimal_leaf_ordering(tree, pdist(lift)))
+    group = hierarchy.fcluster(tree, groups, "maxclust")[order]
+    years = data.movies["year"].loc[liked.movies[top[order]]].to_numpy(dtype=float)
+    for picture in (both, cosine):
+        np.fill_diagonal(picture, np.nan)
+    edges = np.flatnonzero(np.diff(group, prepend=-1, append=-1))
+    medians = [f"{np.nanmedian(years[i:j]):.0f}" for i, j in pairwise(edges)]
+    drawing = empty(
+        7, 4.4, f"X for the {len(top)} most liked films. By likes it only fades from the popular "
+        "corner. Divided by popularity and grouped by similarity it falls into blocks along the "
+        f"diagonal, whose films come, in the median, from {', '.join(medians)}.",
+    )  # fmt: skip
+    left, right = drawing.subplots(1, 2)
+    for axes, picture, title, what in (
+        (left, np.sqrt(both), "X, ordered by likes", "users who liked both (square root)"),
+        (
+            right,
+            cosine[np.ix_(order, order)],
+            "X / sqrt(likes x likes), grouped",
+            "cosine of likes",
+        ),
+    ):
+        image = axes.imshow(picture, cmap="viridis", vmax=np.nanquantile(picture, 0.999))
+        axes.set(title=title, xticks=[], yticks=[])
+        axes.grid(visible=False)
+        drawing.colorbar(image, ax=axes, label=what, location="bottom", shrink=0.8)
+    middles = [(i + j - 1) / 2 for i, j in pairwise(edges)]
+    right.set_yticks(middles, medians)
+    right.tick_params(length=0)
+    right.set_ylabel("median year of the group")
+    for edge in edges[1:-1]:
+        right.axhline(edge - 0.5, color="white", lw=0.8)
+        right.axvline(edge - 0.5, color="white", lw=0.8)
+    return drawing
+
+
+@drawn
+def descent(histories: Mapping[str, np.ndarray], floor: float, finding: str) -> Drawing:
+    """Draw loss against iteration, raw and above the floor.
+
+    Parameters
+    ----------
+    histories : mapping
+        Label to losses [iterations + 1]; one that ends early diverged, and gets a cross.
+    floor : float
+        The lowest loss there is.
+    finding : str
+        What the figure shows, for its alternative text.
+    """
+    longest = max(map(len, histories.values()))
+    drawing = empty(7, 3.6, finding)
+    left, right = drawing.subplots(1, 2)
+    start = max(losses[0] for losses in histories.values())
+    for (label, losses), colour, line in zip(
+        histories.items(), cycle(PALETTE), _lines(), strict=False
+    ):
+        steps = np.arange(len(losses))
+        inside = losses <= 10 * start
+        for axes, height in ((left, losses), (right, losses / floor - 1)):
+            axes.plot(
+                steps[inside] + (axes is right),
+                height[inside],
+                line,
+                color=colour,
+                label=label,
+                lw=1.4,
+            )
+            if len(losses) < longest:
+                last = int(np.flatnonzero(inside)[-1])
+                axes.plot(
+                    last + (axes is right), height[last], "x", color=colour, markersize=7, mew=2
+                )
+    left.axhline(floor, color=GREY, lw=0.8, ls=":")
+    left.set(xlabel="iteration", ylabel="loss", title="loss", yscale="log")
+    right.set(
+        xlabel="iteration + 1", ylabel="loss / floor - 1", title="how far above the floor",
+        xscale="log", yscale="log",
+    )  # fmt: skip
+    right.set_ylim(bottom=1e-6)
+    handles, labels = left.get_legend_handles_labels()
+    drawing.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
+    return drawing
+
+
+def _lines() -> Iterator[str]:
+    """Line styles that change when the colours begin again."""
+    return cycle(["-"] * len(PALETTE) + ["--"] * len(PALETTE))
+
+
+@drawn
+def overlap_matrix(overlaps: pd.DataFrame, finding: str) -> Drawing:
+    """Draw how many of ten films two configurations have in common.
+
+    Parameters
+    ----------
+    overlaps : DataFrame
+        Square, 0 to 10, rows and columns named by configuration.
+    finding : str
+        For the alternative text.
+    """
+    side = 1.9 + 0.27 * len(overlaps)
+    drawing = empty(7, min(side, 7), finding)
+    axes = drawing.subplots()
+    sns.heatmap(
+        overlaps, ax=axes, cmap="cividis", vmin=0, vmax=10, square=True, annot=True, fmt=".0f",
+        annot_kws={"fontsize": 6.5}, cbar_kws={"label": "films in common, of 10", "shrink": 0.7},
+    )  # fmt: skip
+    axes.tick_params(labelsize=7, length=0)
+    axes.grid(visible=False)
+    return drawing
+
+
+@drawn
+def overlap_against_loss(points: pd.DataFrame, finding: str) -> Drawing:
+    """Draw the overlap with the converged list against how far a run has come.
+
+    Parameters
+    ----------
+    points : DataFrame
+        Columns query, optimiser, above (loss / floor - 1), overlap (0 to 10), one row per run,
+        moment and query.
+    finding : str
+        For the alternative text.
+    """
+    queries = list(points["query"].unique())
+    drawing = empty(7, 2.9, finding)
+    panels = np.atleast_1d(drawing.subplots(1, len(queries), sharey=True))
+    optimisers = list(points["optimiser"].unique())
+    generator = np.random.default_rng(0)
+    for axes, query in zip(panels, queries, strict=True):
+        for optimiser, colour in zip(optimisers, cycle(PALETTE), strict=False):
+            some = points[(points["query"] == query) & (points["optimiser"] == optimiser)]
+            # Overlaps are whole numbers: a little jitter keeps dots from hiding each other.
+            jitter = generator.uniform(-0.2, 0.2, len(some))
+            axes.plot(
+                some["above"].clip(lower=1e-6), some["overlap"] + jitter, "o", color=colour,
+                markersize=3, alpha=0.7, label=optimiser,
+            )  # fmt: skip
+        axes.set(title=query, xscale="log", xlabel="loss / floor - 1")
+        axes.invert_xaxis()
+    panels[0].set(ylabel="of the converged ten", ylim=(-0.5, 10.5))
+    drawing.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=7, fontsize=8
+    )
+    return drawing
+
+
+@drawn
+def norms_and_likes(norms: np.ndarray, likes: np.ndarray) -> Drawing:
+    """Draw the length of each film's vector against its likes."""
+    rank = spearmanr(norms, likes).statistic
+    drawing = empty(
+        4.2,
+        2.9,
+        f"The length of a film's vector grows with its likes, rank correlation {rank:.2f}.",
+    )
+    axes = drawing.subplots()
+    axes.loglog(likes, norms, ".", color=BLUE, markersize=2.5, alpha=0.4)
+    axes.set(xlabel="likes", ylabel="length of the vector", title=f"rank correlation {rank:.2f}")
+    return drawing
+
+
+@drawn
+def dimensions(table: pd.DataFrame) -> Drawing:
+    """Draw what more dimensions bring: the floor, where the run ended, and its time.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns dimension, loss, floor, seconds.
+    """
+    first, last = table.iloc[0], table.iloc[-1]
+    drawing = empty(
+        7, 2.6, f"From {first['dimension']} to {last['dimension']} dimensions the floor falls from "
+        f"{first['floor']:.3g} to {last['floor']:.3g}, and the run takes "
+        f"{last['seconds'] / first['seconds']:.1f} times as long.",
+    )  # fmt: skip
+    left, right = drawing.subplots(1, 2)
+    left.plot(table["dimension"], table["floor"], "o-", color=GREY, label="floor", lw=3, alpha=0.5)
+    left.plot(table["dimension"], table["loss"], "s--", color=BLUE, label="reached", markersize=4)
+    left.set(xlabel="dimension", ylabel="loss", xscale="log", yscale="log", title="loss")
+    left.legend()
+    right.plot(table["dimension"], table["seconds"], "o-", color=ORANGE)
+    right.set(
+        xlabel="dimension", ylabel="seconds", xscale="log", title="time of the run", ylim=(0, None)
+    )
+    for axes in (left, right):
+        axes.set_xticks(table["dimension"], table["dimension"])
+        axes.minorticks_off()
+    return drawing
+
+
+@drawn
+def held_out(scores: pd.DataFrame, finding: str) -> Drawing:
+    """Draw recall and NDCG with their intervals, best method on top.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        Columns method, measure, mean, low, high.
+    finding : str
+        For the alternative text.
+    """
+    drawing = empty(7, 2.6, finding)
+    measures = list(scores["measure"].unique())
+    panels = drawing.subplots(1, len(measures), sharey=True)
+    for axes, measure in zip(panels, measures, strict=True):
+        some = scores[scores["measure"] == measure].set_index("method")
+        some = some.loc[scores[scores["measure"] == measures[0]].sort_values("mean")["method"]]
+        rows = np.arange(len(some))
+        axes.hlines(rows, some["low"], some["high"], color=BLUE, lw=2)
+        axes.plot(some["mean"], rows, "o", color=BLUE)
+        axes.set_yticks(rows, some.index)
+        axes.set(xlabel=measure, xlim=(0, None))
     return drawing

@@ -1,0 +1,74 @@
+"""A map of films in the plane, with names that do not hide each other."""
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.transforms import Bbox
+
+from assignment.drawing import PALETTE, Drawing, drawn, empty
+
+# Where a name may stand, seen from its point: all around, then farther and farther off.
+PLACES = [
+    (dx * reach, dy * reach)
+    for reach in (7, 13, 21, 31, 43, 57)
+    for dx, dy in product((1, -1, 0), (1, -1, 0))
+    if dx or dy
+]
+
+
+@drawn
+def film_map(
+    places: np.ndarray, genres: Sequence[str], named: Mapping[int, str], finding: str
+) -> Drawing:
+    """Draw films in the plane, coloured by first genre, some with their names.
+
+    Parameters
+    ----------
+    places : array [films, 2]
+    genres : sequence of str
+        The first genre of each film; the 8 most frequent get a colour.
+    named : mapping
+        Row to the name that is written beside it.
+    finding : str
+        What the map shows, for its alternative text.
+    """
+    first = pd.Series(list(genres))
+    frequent = list(first.value_counts().index[:8])
+    drawing = empty(7, 6.4, finding)
+    axes = drawing.subplots()
+    for genre, colour in [("other", "#bbbbbb"), *zip(frequent, PALETTE, strict=False)]:
+        chosen = ~first.isin(frequent) if genre == "other" else first == genre
+        axes.plot(*places[chosen].T, ".", color=colour, markersize=3, alpha=0.75, label=genre)
+    axes.set(xticks=[], yticks=[])
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    drawing.legend(
+        loc="outside lower center", ncols=5, fontsize=8, markerscale=3, handletextpad=0.1
+    )
+    drawing.draw_without_rendering()
+    _write_names(axes, {name: places[row] for row, name in named.items()})
+    return drawing
+
+
+def _write_names(axes: Axes, names: Mapping[str, np.ndarray]) -> list[Bbox]:
+    """Write names beside their points, each at the nearest place that is still free."""
+    taken: list[Bbox] = []
+    for name, (x, y) in sorted(names.items(), key=lambda item: -item[1][1]):
+        axes.plot(x, y, "o", color="black", markersize=3)
+        for dx, dy in PLACES:
+            label = axes.annotate(
+                name, (x, y), (dx, dy), textcoords="offset points", fontsize=7.5,
+                ha={1: "left", 0: "center", -1: "right"}[int(np.sign(dx))], va="center",
+                arrowprops={"arrowstyle": "-", "lw": 0.5},
+                bbox={"pad": 0.6, "fc": "white", "ec": "none", "alpha": 0.8},
+            )  # fmt: skip
+            box = label.get_window_extent().padded(1)
+            inside = axes.bbox.containsx(box.x0) and axes.bbox.containsx(box.x1)
+            if inside and not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                break
+            label.remove()
+    return taken
