@@ -20,7 +20,7 @@ class LikeMps(TorchDispatchMode):
     """Fails on the first operation that MPS does not have."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None

@@ -1,6 +1,6 @@
 """The figures of the MovieLens notebook, drawn from data and returned, never shown."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import cycle, pairwise
 
 import numpy as np
@@ -111,41 +111,32 @@ def colikes_picture(data: MovieLens, liked: Likes, films: int = 250, groups: int
 
 
 @drawn
-def descent(histories: Mapping[str, np.ndarray], floor: float, finding: str) -> Drawing:
+def descent(
+    histories: Mapping[str, np.ndarray], diverged: Collection[str], floor: float, finding: str
+) -> Drawing:
     """Draw loss against iteration, raw and above the floor.
 
     Parameters
     ----------
     histories : mapping
-        Label to losses [iterations + 1]; one that ends early diverged, and gets a cross.
+        Label to losses [iterations + 1].
+    diverged : collection of str
+        Labels of the runs that left for infinity; they end in a cross.
     floor : float
         The lowest loss there is.
     finding : str
         What the figure shows, for its alternative text.
     """
-    longest = max(map(len, histories.values()))
     drawing = empty(7, 3.6, finding)
     left, right = drawing.subplots(1, 2)
-    start = max(losses[0] for losses in histories.values())
-    for (label, losses), colour, line in zip(
-        histories.items(), cycle(PALETTE), _lines(), strict=False
-    ):
+    styles = zip(cycle(PALETTE), _lines(), strict=False)
+    for (label, losses), (colour, line) in zip(histories.items(), styles, strict=False):
         steps = np.arange(len(losses))
-        inside = losses <= 10 * start
         for axes, height in ((left, losses), (right, losses / floor - 1)):
-            axes.plot(
-                steps[inside] + (axes is right),
-                height[inside],
-                line,
-                color=colour,
-                label=label,
-                lw=1.4,
-            )
-            if len(losses) < longest:
-                last = int(np.flatnonzero(inside)[-1])
-                axes.plot(
-                    last + (axes is right), height[last], "x", color=colour, markersize=7, mew=2
-                )
+            x = steps + (axes is right)  # a log axis has no zero
+            axes.plot(x, height.clip(1e-7), line, color=colour, label=label, lw=1.4)
+            if label in diverged:
+                axes.plot(x[-1], height[-1], "x", color=colour, markersize=8, mew=2)
     left.axhline(floor, color=GREY, lw=0.8, ls=":")
     left.set(xlabel="iteration", ylabel="loss", title="loss", yscale="log")
     right.set(

@@ -7,11 +7,12 @@ order and no earlier cell can change what a cell does.
 
 import hashlib
 import html
+import inspect
 import os
 import platform
 import random
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib import metadata
@@ -126,6 +127,25 @@ class Banner:
     def _repr_html_(self) -> str:
         line = html.escape(repr(self))
         return f"<h2>{line}</h2>" if self.mode is Mode.SAMPLE else f"<p><em>{line}</em></p>"
+
+
+@dataclass(frozen=True)
+class Code:
+    """The source of a function, shown in a notebook so that what is read is what ran."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        """Return the source."""
+        return self.text
+
+    def _repr_markdown_(self) -> str:
+        return f"```python\n{self.text}```"
+
+
+def source_of(*functions: Callable[..., object]) -> Code:
+    """Return the source of functions or classes, highlighted where a page can."""
+    return Code("\n\n".join(inspect.getsource(function) for function in functions))
 
 
 def mode() -> Mode:
@@ -262,7 +282,7 @@ def describe(*sources: Source, seed: int = 0) -> Description:
         "Python": sys.version.split()[0],
         "seed (Python, numpy, torch)": str(seed),
     }
-    rows |= {name: _version(name) for name in ("torch", "torchvision", "numpy", "pandas")}
+    rows |= {name: version_of(name) for name in ("torch", "torchvision", "numpy", "pandas")}
     machine = pd.DataFrame({"what": rows.keys(), "here": rows.values()})
     listed = pd.DataFrame(
         [(s.what, s.origin, s.detail, s.sha256[:16] or "-") for s in sources],
@@ -271,19 +291,9 @@ def describe(*sources: Source, seed: int = 0) -> Description:
     return Description(Table(machine, "This machine"), Table(listed, "Data and weights"))
 
 
-def _version(package: str) -> str:
+def version_of(package: str) -> str:
+    """Return the installed version of a package, in words where there is none."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return "not installed"
-
-
-def mismatched_pair(error: Exception) -> AssignmentError:
-    """Put into one sentence that torch and torchvision do not fit, and how to mend it."""
-    lock = (PROJECT / "requirements.lock").read_text(encoding="utf-8").split()
-    pair = " ".join(line for line in lock if line.startswith(("torch==", "torchvision==")))
-    return AssignmentError(
-        f"torch {_version('torch')} and torchvision {_version('torchvision')} are installed and do "
-        f"not fit together ({str(error).splitlines()[0]}). Mend it with: "
-        f"python -m pip install --force-reinstall {pair}"
-    )
