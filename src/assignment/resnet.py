@@ -15,13 +15,19 @@ from torch import Tensor, nn
 
 from assignment import download, runtime, sample
 from assignment.download import STUBBORN, Effort, RemoteFile
-from assignment.runtime import AssignmentError, Mode, Source
+from assignment.runtime import AssignmentError, Mode, Source, version_of
 
 try:
     from torchvision import models
 except (ImportError, RuntimeError, AttributeError, OSError) as error:
     # "operator torchvision::nms does not exist"; asked again, "partially initialized module".
-    raise runtime.mismatched_pair(error) from None
+    lock = (runtime.PROJECT / "requirements.lock").read_text(encoding="utf-8").split()
+    pair = " ".join(line for line in lock if line.startswith(("torch==", "torchvision==")))
+    raise AssignmentError(
+        f"torch {version_of('torch')} and torchvision {version_of('torchvision')} are "
+        f"installed and do not fit together ({next(iter(str(error).splitlines()), type(error).__name__)}). Mend it with: "
+        f"python -m pip install --force-reinstall {pair}"
+    ) from None
 
 OFFICIAL = models.ResNet18_Weights.IMAGENET1K_V1
 NAME = "ResNet18 IMAGENET1K_V1"
