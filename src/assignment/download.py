@@ -189,7 +189,7 @@ def _download(file: RemoteFile, url: str, part: Path, effort: Effort) -> None:
         except HTTPError as error:
             error.close()
             reason = f"HTTP {error.code} {error.reason}"
-            if error.code == 416 and ranged and before:
+            if error.code == 416 and ranged:
                 ranged = False
                 continue
             if error.code < 500 and error.code not in (408, 429):
@@ -246,7 +246,7 @@ def _receive(
         with (
             part.open("ab" if start else "wb") as out,
             tqdm(
-                None, file.name, file.size, False, initial=start, unit="B", unit_scale=True
+                None, file.name, file.size, leave=False, initial=start, unit="B", unit_scale=True
             ) as bar,
         ):
             while received <= most and (chunk := response.read1(CHUNK)):  # read() would lose a part
