@@ -41,8 +41,8 @@ html: ## web pages from the committed notebooks (still to come)
 pdf: ## the notebooks as PDF (still to come)
 	@echo "make pdf: still to come; until then open the notebooks themselves."
 
-bench: ## speed, as ratios against named alternatives (still to come)
-	@echo "make bench: still to come; there is nothing to measure yet."
+bench: $(INSTALLED) ## speed, as ratios against named alternatives in the same run
+	@for script in tests/bench_*.py; do $(PY) $$script || exit 1; done
 
 lint: $(INSTALLED) ## formatting, lint and types, notebooks included
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy

@@ -17,9 +17,9 @@ from assignment import runtime
 from assignment.runtime import Mode
 
 PAGE_DPI = 100  # figures are as wide as the page at this density, and stored at twice it
-# Okabe and Ito's colours: told apart with every kind of colour vision, and in greyscale.
+# Okabe and Ito's colours, told apart with every kind of colour vision; wine for their pale yellow.
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#777777"
-PALETTE = (BLUE, ORANGE, GREEN, PURPLE, "#D55E00", "#56B4E9", "#000000", "#F0E442")
+PALETTE = (BLUE, ORANGE, GREEN, PURPLE, "#D55E00", "#56B4E9", "#000000", "#882255")
 STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 10,

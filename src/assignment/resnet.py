@@ -23,9 +23,10 @@ except (ImportError, RuntimeError, AttributeError, OSError) as error:
     # "operator torchvision::nms does not exist"; asked again, "partially initialized module".
     lock = (runtime.PROJECT / "requirements.lock").read_text(encoding="utf-8").split()
     pair = " ".join(line for line in lock if line.startswith(("torch==", "torchvision==")))
+    reason = next(iter(str(error).splitlines()), type(error).__name__)
     raise AssignmentError(
         f"torch {version_of('torch')} and torchvision {version_of('torchvision')} are "
-        f"installed and do not fit together ({next(iter(str(error).splitlines()), type(error).__name__)}). Mend it with: "
+        f"installed and do not fit together ({reason}). Mend it with: "
         f"python -m pip install --force-reinstall {pair}"
     ) from None
 
