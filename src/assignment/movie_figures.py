@@ -143,7 +143,8 @@ def descent(
         xlabel="iteration + 1", ylabel="loss / floor - 1", title="how far above the floor",
         xscale="log", yscale="log",
     )  # fmt: skip
-    right.set_ylim(bottom=1e-6)
+    lowest = min(float(losses.min()) for losses in histories.values()) / floor - 1
+    right.set_ylim(bottom=max(lowest / 2, 1e-6))
     handles, labels = left.get_legend_handles_labels()
     drawing.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
     return drawing
