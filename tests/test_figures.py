@@ -4,11 +4,12 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
 
-from assignment import cifar10, drawing, image_figures, movie_figures, movielens, pixels
+from assignment import cifar10, drawing, film_map, image_figures, movie_figures, movielens, pixels
 from assignment.drawing import Drawing
 
 
@@ -26,8 +27,57 @@ def overview() -> Drawing:
     return movie_figures.ratings_and_likes(data, movielens.likes(data), ["Toy Story (1995)"])
 
 
+def colikes() -> Drawing:
+    data = movielens.load()
+    return movie_figures.colikes_picture(data, movielens.likes(data), films=80)
+
+
+def descent() -> Drawing:
+    histories = {"one": np.geomspace(100, 1.01, 50), "two": np.array([100.0, 300.0])}
+    return movie_figures.descent(histories, ["two"], 1.0, "one settles")
+
+
+def overlap() -> Drawing:
+    frame = pd.DataFrame([[10, 3], [3, 10]], index=["a", "b"], columns=["a", "b"])
+    return movie_figures.overlap_matrix(frame, "they share three")
+
+
+def overlap_and_loss() -> Drawing:
+    rows = [(q, o, 10.0**-k, 9 - k) for q in "xy" for o in "st" for k in range(3)]
+    points = pd.DataFrame(rows, columns=["query", "optimiser", "above", "overlap"])
+    return movie_figures.overlap_against_loss(points, "the closer, the more")
+
+
+def norms() -> Drawing:
+    return movie_figures.norms_and_likes(np.arange(1, 9.0), np.arange(1, 9.0) ** 2)
+
+
+def dimensions() -> Drawing:
+    rows = [(10, 5.0, 4.0, 1.0), (20, 3.0, 2.0, 2.5)]
+    return movie_figures.dimensions(
+        pd.DataFrame(rows, columns=["dimension", "loss", "floor", "seconds"])
+    )
+
+
+def held_out() -> Drawing:
+    rows = [(m, k, v, v - 0.1, v + 0.1) for k in "rn" for m, v in (("low", 0.2), ("high", 0.4))]
+    frame = pd.DataFrame(rows, columns=["method", "measure", "mean", "low", "high"])
+    return movie_figures.held_out(frame, "high, then low")
+
+
+def mapped() -> Drawing:
+    places = np.random.default_rng(0).normal(size=(300, 2))
+    return film_map.film_map(places, ["Drama", "Comedy", "Action"] * 100, {3: "A film"}, "a map")
+
+
+FIGURES = [
+    *(examples, overview, colikes, descent, overlap, overlap_and_loss),
+    *(norms, dimensions, held_out, mapped),
+]
+
+
 @pytest.mark.usefixtures("sample_mode")
-@pytest.mark.parametrize("draw", [examples, overview])
+@pytest.mark.parametrize("draw", FIGURES)
 def test_a_figure_of_the_sample_is_stamped(draw: object, monkeypatch: pytest.MonkeyPatch) -> None:
     assert callable(draw)
     stamped = draw()
@@ -88,3 +138,36 @@ def test_the_mosaic_puts_every_image_in_its_place() -> None:
         top, left = 5 * (k // 3), 5 * (k % 3)
         assert (mosaic[top : top + 4, left : left + 4] == images[k, 0, 0, 0].item()).all()
     assert (mosaic[4] == 1).all()
+
+
+def test_the_alternative_texts_state_what_was_drawn() -> None:
+    assert "rank correlation 1.00" in norms().alt
+    assert "From 10 to 20 dimensions the floor falls from 4 to 2" in dimensions().alt
+    assert "2.5 times as long" in dimensions().alt
+
+
+def test_a_diverged_run_ends_in_a_cross_and_others_do_not() -> None:
+    left, right = descent().axes
+    for axes in (left, right):
+        crosses = [line for line in axes.lines if line.get_marker() == "x"]
+        heights = [np.asarray(line.get_ydata())[-1] for line in crosses]
+        assert heights == [300.0 if axes is left else 299.0]
+
+
+@pytest.mark.usefixtures("sample_mode")
+def test_the_best_method_is_drawn_on_top() -> None:
+    labels = [label.get_text() for label in held_out().axes[0].get_yticklabels()]
+    assert labels == ["low", "high"]
+
+
+def test_names_on_the_map_do_not_hide_each_other() -> None:
+    generator = np.random.default_rng(1)
+    names = {f"A film with a name, part {k}": generator.normal(0, 0.3, 2) for k in range(16)}
+    figure = drawing.empty(7, 6, "a crowd")
+    axes = figure.subplots()
+    axes.set(xlim=(-3, 3), ylim=(-3, 3))
+    figure.draw_without_rendering()
+    boxes = film_map._write_names(axes, names)
+    assert len(boxes) == len(names)
+    for i, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:i])

@@ -5,10 +5,11 @@ import subprocess
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 
 from assignment import __main__ as command
-from assignment import archive, download, movielens, resnet, sample
+from assignment import archive, download, movielens, records, resnet, sample
 from assignment.runtime import AssignmentError, Mode
 
 
@@ -134,6 +135,28 @@ def test_a_failing_cell_is_shown_and_leaves_no_notebook(
     assert command.main(["notebooks"]) == 1
     assert "one stopped: ZeroDivisionError" in capsys.readouterr().out
     assert not (project / "build" / "notebooks" / "one.ipynb").exists()
+
+
+def test_train_runs_everything_again_and_keep_promotes_it(
+    project: Path,
+    data_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    official_stand_in(data_folder, monkeypatch)
+    monkeypatch.setattr(records, "KEPT", project / "records")
+    monkeypatch.setenv("ASSIGNMENT_MODE", "recorded")
+    write(project, "import os; os.environ['ASSIGNMENT_MODE']")
+    assert command.main(["keep"]) == 0
+    assert "no fresh runs" in capsys.readouterr().out
+    assert command.main(["train"]) == 0
+    cells = nbformat.read(project / "build" / "notebooks" / "one.ipynb", as_version=4).cells
+    assert cells[0].outputs[0].data["text/plain"] == "'train'"
+    fresh = records.Record("one", {}, {"loss": np.zeros(2)}, {"seconds": 1.0, "code": "abc"})
+    records.save(fresh, records.runs_folder())
+    assert command.main(["keep"]) == 0
+    assert "Kept: one" in capsys.readouterr().out
+    assert (project / "records" / "one.json").is_file()
 
 
 @pytest.mark.needs("git")

@@ -154,6 +154,17 @@ def test_outside_the_sample_nothing_is_marked() -> None:
     assert "SAMPLE" not in runtime.banner()._repr_html_()
 
 
+def test_shown_source_is_the_source() -> None:
+    code = runtime.source_of(runtime.shown, runtime.mode)
+    assert code._repr_markdown_() == f"```python\n{code!r}```"
+    for line in ("def shown(path: Path) -> str:", "def mode() -> Mode:"):
+        assert line in repr(code).splitlines()
+
+
+def test_a_package_that_is_not_there_is_said_to_be_missing() -> None:
+    assert runtime.version_of("no-such-package-anywhere") == "not installed"
+
+
 def test_a_reader_of_a_notebook_sees_the_sentence_and_no_stack_trace() -> None:
     cell = "from assignment.runtime import AssignmentError\nraise AssignmentError('Do this.')"
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])

@@ -1,7 +1,7 @@
 """A map of films in the plane, with names that do not hide each other."""
 
+import math
 from collections.abc import Mapping, Sequence
-from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -10,12 +10,11 @@ from matplotlib.transforms import Bbox
 
 from assignment.drawing import PALETTE, Drawing, drawn, empty
 
-# Where a name may stand, seen from its point: all around, then farther and farther off.
+# Where a name may stand, in points from its film: all around, then farther and farther off.
 PLACES = [
-    (dx * reach, dy * reach)
-    for reach in (7, 13, 21, 31, 43, 57)
-    for dx, dy in product((1, -1, 0), (1, -1, 0))
-    if dx or dy
+    (reach * math.cos(turn), reach * math.sin(turn))
+    for reach in (8, 14, 22, 32, 44, 58, 74, 92, 112, 134, 158)
+    for turn in np.linspace(0, 2 * math.pi, 12, endpoint=False)
 ]
 
 
@@ -61,7 +60,7 @@ def _write_names(axes: Axes, names: Mapping[str, np.ndarray]) -> list[Bbox]:
         for dx, dy in PLACES:
             label = axes.annotate(
                 name, (x, y), (dx, dy), textcoords="offset points", fontsize=7.5,
-                ha={1: "left", 0: "center", -1: "right"}[int(np.sign(dx))], va="center",
+                ha="left" if dx > 1 else "right" if dx < -1 else "center", va="center",
                 arrowprops={"arrowstyle": "-", "lw": 0.5},
                 bbox={"pad": 0.6, "fc": "white", "ec": "none", "alpha": 0.8},
             )  # fmt: skip
