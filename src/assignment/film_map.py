@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from assignment.drawing import PALETTE, Drawing, drawn, empty
@@ -64,7 +65,8 @@ def _write_names(axes: Axes, names: Mapping[str, np.ndarray]) -> list[Bbox]:
                 arrowprops={"arrowstyle": "-", "lw": 0.5},
                 bbox={"pad": 0.6, "fc": "white", "ec": "none", "alpha": 0.8},
             )  # fmt: skip
-            box = label.get_window_extent().padded(1)
+            label.get_window_extent()  # places it
+            box = Text.get_window_extent(label).padded(1)  # the name without its line
             inside = axes.bbox.containsx(box.x0) and axes.bbox.containsx(box.x1)
             if inside and not any(box.overlaps(other) for other in taken):
                 taken.append(box)

@@ -239,8 +239,8 @@ def dimensions(table: pd.DataFrame) -> Drawing:
     """
     first, last = table.iloc[0], table.iloc[-1]
     drawing = empty(
-        7, 2.6, f"From {first['dimension']:.0f} to {last['dimension']:.0f} dimensions the floor falls from "
-        f"{first['floor']:.3g} to {last['floor']:.3g}, and the run takes "
+        7, 2.6, f"From {first['dimension']:.0f} to {last['dimension']:.0f} dimensions the floor "
+        f"falls from {first['floor']:.3g} to {last['floor']:.3g}, and the run takes "
         f"{last['seconds'] / first['seconds']:.1f} times as long.",
     )  # fmt: skip
     left, right = drawing.subplots(1, 2)
