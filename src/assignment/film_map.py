@@ -55,9 +55,13 @@ def film_map(
 
 def _write_names(axes: Axes, names: Mapping[str, np.ndarray]) -> list[Bbox]:
     """Write names beside their points, each at the nearest place that is still free."""
+    dots = [
+        Bbox.from_bounds(x - 6, y - 6, 12, 12)
+        for x, y in axes.transData.transform(np.array(list(names.values())))
+    ]  # no name hides a dot
     taken: list[Bbox] = []
     for name, (x, y) in sorted(names.items(), key=lambda item: -item[1][1]):
-        axes.plot(x, y, "o", color="black", markersize=3)
+        axes.plot(x, y, "o", color="black", markersize=3, zorder=5)
         for dx, dy in PLACES:
             label = axes.annotate(
                 name, (x, y), (dx, dy), textcoords="offset points", fontsize=7.5,
@@ -68,7 +72,7 @@ def _write_names(axes: Axes, names: Mapping[str, np.ndarray]) -> list[Bbox]:
             label.get_window_extent()  # places it
             box = Text.get_window_extent(label).padded(1)  # the name without its line
             inside = axes.bbox.containsx(box.x0) and axes.bbox.containsx(box.x1)
-            if inside and not any(box.overlaps(other) for other in taken):
+            if inside and not any(box.overlaps(other) for other in taken + dots):
                 taken.append(box)
                 break
             label.remove()
