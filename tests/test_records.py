@@ -83,11 +83,14 @@ def test_another_config_runs_and_says_what_differs(
     assert "lr is 0.2, recorded 0.1; running it takes about 7 s" in capsys.readouterr().out
 
 
-def test_a_config_with_one_more_entry_is_another(kept: Path) -> None:
+def test_a_config_with_one_more_entry_is_another(
+    kept: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     records.save(record(), kept)
     work = Work()
-    records.run_or_load("one", CONFIG | {"momentum": 0.9}, work)
+    records.run_or_load("one", CONFIG | {"start": None}, work)
     assert work.done == 1
+    assert "start is None, recorded 'not set'" in capsys.readouterr().out
 
 
 def test_train_mode_runs_although_there_is_a_record(

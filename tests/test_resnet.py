@@ -189,7 +189,7 @@ def one_sentence(error: pytest.ExceptionInfo[WeightsError], path: Path) -> None:
     )
 
 
-@pytest.mark.filterwarnings("ignore:Validating sparse")
+@pytest.mark.filterwarnings("ignore:Validating sparse", "ignore:Sparse")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_weights_that_do_not_fit_are_one_sentence(named: Path, fault: str) -> None:
     change, reason = FAULTS[fault]
@@ -327,7 +327,7 @@ def test_damaged_checkpoint_in_place_is_not_used(
 @pytest.mark.parametrize(
     ("mode", "origin", "words"),
     [
-        ("recorded", "none read", "records"),
+        ("recorded", "not read", "records"),
         ("train", "official", "not here yet"),
         ("sample", "SAMPLE", "nothing pretrained"),
     ],

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
@@ -67,7 +68,7 @@ def _write_names(axes: Axes, names: Mapping[str, np.ndarray]) -> list[Bbox]:
                 name, (x, y), (dx, dy), textcoords="offset points", fontsize=7.5,
                 ha="left" if dx > 1 else "right" if dx < -1 else "center", va="center",
                 arrowprops={"arrowstyle": "-", "lw": 0.5},
-                bbox={"pad": 0.6, "fc": "white", "ec": "none", "alpha": 0.8},
+                path_effects=[withStroke(linewidth=2, foreground="white")],
             )  # fmt: skip
             label.get_window_extent()  # places it
             box = Text.get_window_extent(label).padded(1)  # the name without its line

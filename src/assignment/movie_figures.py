@@ -6,6 +6,7 @@ from itertools import cycle, pairwise
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.colors import PowerNorm
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import pdist
 from scipy.stats import spearmanr
@@ -87,16 +88,13 @@ def colikes_picture(data: MovieLens, liked: Likes, films: int = 250, groups: int
         f"diagonal, whose films come, in the median, from {', '.join(medians)}.",
     )  # fmt: skip
     left, right = drawing.subplots(1, 2)
-    for axes, picture, title, what in (
-        (left, np.sqrt(both), "X, ordered by likes", "users who liked both (square root)"),
-        (
-            right,
-            cosine[np.ix_(order, order)],
-            "X / sqrt(likes x likes), grouped",
-            "cosine of likes",
-        ),
+    grouped = cosine[np.ix_(order, order)]
+    for axes, picture, gamma, title, what in (
+        (left, both, 0.5, "X, ordered by likes", "users who liked both"),
+        (right, grouped, 1, "X / sqrt(likes x likes), grouped", "cosine of likes"),
     ):
-        image = axes.imshow(picture, cmap="viridis", vmax=np.nanquantile(picture, 0.999))
+        highest = float(np.nanquantile(picture, 0.999))
+        image = axes.imshow(picture, cmap="viridis", norm=PowerNorm(gamma, 0, highest))
         axes.set(title=title, xticks=[], yticks=[])
         axes.grid(visible=False)
         drawing.colorbar(image, ax=axes, label=what, location="bottom", shrink=0.8)
@@ -108,6 +106,11 @@ def colikes_picture(data: MovieLens, liked: Likes, films: int = 250, groups: int
         right.axhline(edge - 0.5, color="white", lw=0.8)
         right.axvline(edge - 0.5, color="white", lw=0.8)
     return drawing
+
+
+# One colour per optimiser in every figure.
+_NAMES = ("gradient descent", "momentum", "Nesterov", "RMSprop", "Adagrad", "Adam", "Adam, slow")
+COLOURS = dict(zip((*_NAMES, "L-BFGS"), PALETTE, strict=True))
 
 
 @drawn
@@ -131,12 +134,18 @@ def descent(
     left, right = drawing.subplots(1, 2)
     styles = zip(cycle(PALETTE), _lines(), strict=False)
     for (label, losses), (colour, line) in zip(histories.items(), styles, strict=False):
-        steps = np.arange(len(losses))
+        steps, colour = np.arange(len(losses)), COLOURS.get(label, colour)
         for axes, height in ((left, losses), (right, losses / floor - 1)):
             x = steps + (axes is right)  # a log axis has no zero
             axes.plot(x, height.clip(1e-7), line, color=colour, label=label, lw=1.4)
-            if label in diverged:
-                axes.plot(x[-1], height[-1], "x", color=colour, markersize=8, mew=2)
+            if label in diverged:  # up and away: off the top, one step after the last finite loss
+                axes.plot(
+                    [x[-1], x[-1] + 1], [height[-1], 1e3 * height[-1]], line, color=colour, lw=1.4
+                )
+                axes.plot(
+                    x[-1] + 1, 1, "x", color=colour, markersize=8, mew=2,
+                    transform=axes.get_xaxis_transform(), clip_on=False,
+                )  # fmt: skip
     left.axhline(floor, color=GREY, lw=0.8, ls=":")
     left.set(xlabel="iteration", ylabel="loss", title="loss", yscale="log")
     right.set(
@@ -144,7 +153,9 @@ def descent(
         xscale="log", yscale="log",
     )  # fmt: skip
     lowest = min(float(losses.min()) for losses in histories.values()) / floor - 1
-    right.set_ylim(bottom=max(lowest / 2, 1e-6))
+    highest = max(float(losses.max()) for losses in histories.values())
+    left.set_ylim(floor / 1.2, 1.5 * highest)
+    right.set_ylim(max(lowest / 2, 1e-6), 1.5 * highest / floor)
     handles, labels = left.get_legend_handles_labels()
     drawing.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
     return drawing
@@ -170,8 +181,8 @@ def overlap_matrix(overlaps: pd.DataFrame, finding: str) -> Drawing:
     drawing = empty(7, min(side, 7), finding)
     axes = drawing.subplots()
     sns.heatmap(
-        overlaps, ax=axes, cmap="cividis", vmin=0, vmax=10, square=True, annot=True, fmt=".0f",
-        annot_kws={"fontsize": 6.5}, cbar_kws={"label": "films in common, of 10", "shrink": 0.7},
+        overlaps, ax=axes, cmap="cividis", vmin=0, vmax=10, square=True, annot=True, fmt=".1f",
+        annot_kws={"fontsize": 6}, cbar_kws={"label": "films in common, of 10", "shrink": 0.7},
     )  # fmt: skip
     axes.tick_params(labelsize=7, length=0)
     axes.grid(visible=False)
@@ -196,7 +207,8 @@ def overlap_against_loss(points: pd.DataFrame, finding: str) -> Drawing:
     optimisers = list(points["optimiser"].unique())
     generator = np.random.default_rng(0)
     for axes, query in zip(panels, queries, strict=True):
-        for optimiser, colour in zip(optimisers, cycle(PALETTE), strict=False):
+        for optimiser, other in zip(optimisers, cycle(PALETTE), strict=False):
+            colour = COLOURS.get(optimiser, other)
             some = points[(points["query"] == query) & (points["optimiser"] == optimiser)]
             # Overlaps are whole numbers: a little jitter keeps dots from hiding each other.
             jitter = generator.uniform(-0.2, 0.2, len(some))
@@ -204,11 +216,12 @@ def overlap_against_loss(points: pd.DataFrame, finding: str) -> Drawing:
                 some["above"].clip(lower=1e-6), some["overlap"] + jitter, "o", color=colour,
                 markersize=3, alpha=0.7, label=optimiser,
             )  # fmt: skip
-        axes.set(title=query, xscale="log", xlabel="loss / floor - 1")
+        axes.set(title=query, xscale="log", xlabel="loss / floor - 1 (to the right: converged)")
+        axes.xaxis.label.set_fontsize(7.5)
         axes.invert_xaxis()
     panels[0].set(ylabel="of the converged ten", ylim=(-0.5, 10.5))
     drawing.legend(
-        *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=7, fontsize=8
+        *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8
     )
     return drawing
 
@@ -243,16 +256,16 @@ def dimensions(table: pd.DataFrame) -> Drawing:
         f"falls from {first['floor']:.3g} to {last['floor']:.3g}, and the run takes "
         f"{last['seconds'] / first['seconds']:.1f} times as long.",
     )  # fmt: skip
-    left, right = drawing.subplots(1, 2)
-    left.plot(table["dimension"], table["floor"], "o-", color=GREY, label="floor", lw=3, alpha=0.5)
-    left.plot(table["dimension"], table["loss"], "s--", color=BLUE, label="reached", markersize=4)
-    left.set(xlabel="dimension", ylabel="loss", xscale="log", yscale="log", title="loss")
-    left.legend()
+    left, middle, right = drawing.subplots(1, 3)
+    left.plot(table["dimension"], table["floor"] / 1e6, "o-", color=GREY)
+    left.set(ylabel="floor, in millions", ylim=(0, None), title="the floor")
+    above = (table["loss"] / table["floor"] - 1).clip(lower=1e-7)
+    middle.plot(table["dimension"], above, "s-", color=BLUE)
+    middle.set(ylabel="loss / floor - 1", yscale="log", title="how far above it")
     right.plot(table["dimension"], table["seconds"], "o-", color=ORANGE)
-    right.set(
-        xlabel="dimension", ylabel="seconds", xscale="log", title="time of the run", ylim=(0, None)
-    )
-    for axes in (left, right):
+    right.set(ylabel="seconds", title="time of the run", ylim=(0, None))
+    for axes in (left, middle, right):
+        axes.set(xlabel="dimension", xscale="log")
         axes.set_xticks(table["dimension"], table["dimension"])
         axes.minorticks_off()
     return drawing

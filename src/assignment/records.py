@@ -189,11 +189,10 @@ def _difference(record: Record | None, wanted: Mapping[str, Any]) -> str:
     if record is None:
         return "there is no record of it; "
     keys = sorted(record.config.keys() | wanted.keys())
-    different = [
-        f"{key} is {wanted.get(key)!r}, recorded {record.config.get(key)!r}"
-        for key in keys
-        if wanted.get(key) != record.config.get(key)
-    ]
+    asked, kept = (
+        {key: repr(c.get(key, "not set")) for key in keys} for c in (wanted, record.config)
+    )
+    different = [f"{k} is {asked[k]}, recorded {kept[k]}" for k in keys if asked[k] != kept[k]]
     return f"{'; '.join(different)}; "
 
 

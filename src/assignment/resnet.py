@@ -112,9 +112,7 @@ def expected_source() -> Source:
     if runtime.mode() is Mode.SAMPLE:
         return load().source
     if runtime.mode() is Mode.RECORDED:
-        return Source(
-            "ResNet18 weights", "none read", "networks come from records, which name them"
-        )
+        return Source("ResNet18 weights", "not read", "the records name theirs")
     path = named_weights() or weights_folder() / CHECKPOINT.name
     if path.is_file():
         return weights_source(path)
