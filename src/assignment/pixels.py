@@ -41,6 +41,14 @@ def normalise(images: Tensor, statistics: Statistics = IMAGENET) -> Tensor:
     return (images - mean) / std
 
 
+def prepare(images: Tensor, size: int, statistics: Statistics = IMAGENET) -> Tensor:
+    """uint8 [N, 3, 32, 32] to network input: normalised first, while there are few pixels.
+
+    Enlarging averages neighbours with weights that sum to one, so the order does not matter.
+    """
+    return resize(normalise(scale(images), statistics), size)
+
+
 def flip(images: Tensor, generator: torch.Generator) -> Tensor:
     """Mirror each image left to right with probability one half."""
     mirrored = torch.rand(len(images), generator=generator) < 0.5

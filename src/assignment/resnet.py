@@ -78,6 +78,26 @@ def load(effort: Effort = STUBBORN) -> Backbone:
     return Backbone(network.eval(), weights_source(path))
 
 
+def placed(network: nn.Module, on: torch.device) -> nn.Module:
+    """Move a network to a device, in the memory layout that is faster there."""
+    return network.to(on, memory_format=_layout(on))  # type: ignore[call-overload, no-any-return]
+
+
+def laid_out(images: Tensor, on: torch.device) -> Tensor:
+    """Lay a batch of images out in memory as `placed` lays out the network."""
+    return images.contiguous(memory_format=_layout(on))
+
+
+def mixed(on: torch.device) -> torch.autocast:
+    """Compute products in bfloat16 where the device gains from it, see `runtime.precision`."""
+    lower = runtime.precision(on)
+    return torch.autocast(on.type, lower, enabled=lower is not torch.float32)
+
+
+def _layout(on: torch.device) -> torch.memory_format:
+    return torch.contiguous_format if on.type == "mps" else torch.channels_last
+
+
 def weights_folder() -> Path:
     """Return where checkpoints live."""
     return runtime.data_folder() / "weights"

@@ -168,6 +168,7 @@ class SmallBackbone(nn.Module):
             torch.manual_seed(seed)
             self.conv1 = nn.Conv2d(3, width, 3, padding=1, bias=False)
             self.bn1 = nn.BatchNorm2d(width)
+            self.relu = nn.ReLU()
             self.layer1 = _stage(width, width)
             self.layer2 = _stage(width, 2 * width)
             self.layer3 = _stage(2 * width, 4 * width)
@@ -176,7 +177,7 @@ class SmallBackbone(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [N, 3, H, W] to what `fc` makes of the pooled features."""
-        x = self.bn1(self.conv1(images)).relu()
+        x = self.relu(self.bn1(self.conv1(images)))
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = stage(x)
         return self.fc(x.mean((2, 3)))  # type: ignore[no-any-return]
