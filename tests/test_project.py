@@ -19,8 +19,27 @@ ROOT = runtime.PROJECT
 PACKAGE = ROOT / "src" / "assignment"
 # A module imports only those above it.
 ROOMS = [
-    *("runtime", "download", "archive", "sample", "pixels", "cifar10", "resnet", "features"),
-    *("training", "records", "predictions", "movielens", "embedding", "evaluation", "recommend"),
+    *(
+        "runtime",
+        "download",
+        "archive",
+        "sample",
+        "pixels",
+        "cifar10",
+        "resnet",
+        "features",
+        "recipe",
+    ),
+    *(
+        "training",
+        "records",
+        "predictions",
+        "transfer",
+        "movielens",
+        "embedding",
+        "evaluation",
+        "recommend",
+    ),
     *("drawing", "image_figures", "movie_figures", "film_map", "__main__"),
 ]
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")

@@ -12,6 +12,7 @@ import itertools
 import json
 import time
 import zipfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -135,13 +136,23 @@ def frozen(backbone: Backbone, images: Tensor, view: View) -> Features:
     return {name: torch.cat([features[name] for features in found]) for name in found[0]}
 
 
-def seconds(backbone: Backbone, count: int, view: View) -> float:
-    """Estimate how long the features of so many images take, by showing a few."""
-    network, some = folded(backbone.network), torch.zeros(50, 3, 32, 32, dtype=torch.uint8)
-    extract(network, some, view)  # the first time includes setting up
+def seconds(backbone: Backbone, images: Sequence[Tensor], view: View) -> float:
+    """Estimate how long it takes until all these images have features, by showing a few."""
+    folder = cache_folder() / cache_key(backbone, view)
+    pieces = [piece for some in images for piece in some.split(PIECE)]
+    missing = sum(len(piece) for piece in pieces if not _path(folder, piece).is_file())
+    if not missing:
+        return 0.0
+    network, few = folded(backbone.network), torch.zeros(50, 3, 32, 32, dtype=torch.uint8)
+    extract(network, few, view)  # the first time includes setting up
     started = time.perf_counter()
-    extract(network, some, view)
-    return (time.perf_counter() - started) * count / len(some)
+    extract(network, few, view)
+    return (time.perf_counter() - started) * missing / len(few)
+
+
+def size_here(size: int) -> int:
+    """Return the size asked for; in sample mode a small one, larger where more is asked for."""
+    return 32 + size // 16 if runtime.mode() is Mode.SAMPLE else size
 
 
 def folded(network: nn.Module) -> nn.Module:
@@ -178,7 +189,7 @@ def cache_key(backbone: Backbone, view: View) -> str:
 
 def _piece(folder: Path, network: nn.Module, images: Tensor, view: View) -> Features:
     """Return the features of one piece, cached under the checksum of its images."""
-    path = folder / f"{hashlib.sha256(images.cpu().numpy().tobytes()).hexdigest()[:32]}.npz"
+    path = _path(folder, images)
     try:
         with np.load(path, allow_pickle=False) as file:  # a zip: what is damaged fails its CRC
             cached = {name: torch.from_numpy(file[name]).float() for name in file.files}
@@ -194,3 +205,7 @@ def _piece(folder: Path, network: nn.Module, images: Tensor, view: View) -> Feat
         np.savez(file, allow_pickle=False, **{n: f.half().numpy() for n, f in made.items()})
     part.replace(path)
     return {name: features.half().float() for name, features in made.items()}
+
+
+def _path(folder: Path, images: Tensor) -> Path:
+    return folder / f"{hashlib.sha256(images.cpu().numpy().tobytes()).hexdigest()[:32]}.npz"

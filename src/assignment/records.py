@@ -49,6 +49,21 @@ class Record:
     facts: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What a run gives back, where numbers alone do not say it all.
+
+    Attributes
+    ----------
+    arrays : mapping of str to array
+    facts : mapping
+        Plain values to be read by people: accuracies, checksums, throughput.
+    """
+
+    arrays: Mapping[str, np.ndarray]
+    facts: Mapping[str, Any]
+
+
 def runs_folder() -> Path:
     """Return where fresh runs go: git-ignored, beside the data."""
     return runtime.data_folder() / "runs"
@@ -57,7 +72,7 @@ def runs_folder() -> Path:
 def run_or_load(
     name: str,
     config: Mapping[str, Any],
-    run: Callable[[], Mapping[str, np.ndarray]],
+    run: Callable[[], Mapping[str, np.ndarray] | Outcome],
     estimate: Callable[[], float] | None = None,
     quiet: bool = False,
 ) -> Record:
@@ -72,7 +87,7 @@ def run_or_load(
     config : mapping
         Of plain values; a record counts only if its own is equal.
     run : callable
-        Does the work and returns the arrays to keep.
+        Does the work and returns what to keep: arrays, or an `Outcome` with facts beside them.
     estimate : callable, optional
         Seconds that the run will take on this device, from a short measurement.
     quiet : bool
@@ -88,8 +103,11 @@ def run_or_load(
                 return record
         report(f"{name}: {_difference(kept, wanted)}{_announced(estimate)}")
     started = time.monotonic()
-    arrays = {key: np.asarray(value) for key, value in run().items()}
-    record = Record(name, wanted, arrays, facts(time.monotonic() - started))
+    made = run()
+    outcome = made if isinstance(made, Outcome) else Outcome(made, {})
+    arrays = {key: np.asarray(value) for key, value in outcome.arrays.items()}
+    about = facts(time.monotonic() - started) | _plain(outcome.facts)
+    record = Record(name, wanted, arrays, about)
     if runtime.mode() is not Mode.SAMPLE:
         save(record, runs_folder())
     return record

@@ -5,6 +5,7 @@ torchvision's official checkpoint is the default. Another file is taken only whe
 results are shown.
 """
 
+import copy
 import os
 import re
 from dataclasses import dataclass
@@ -76,6 +77,45 @@ def load(effort: Effort = STUBBORN) -> Backbone:
     network = models.resnet18()
     network.load_state_dict(checked_state(path, network), strict=True)
     return Backbone(network.eval(), weights_source(path))
+
+
+def classifier(
+    backbone: Backbone,
+    classes: int = 10,
+    trained: str = "all",
+    pretrained: bool = True,
+    seed: int = 0,
+) -> nn.Module:
+    """Return a copy of the network with a new head, ready to be trained.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    classes : int
+    trained : str
+        The first part that learns: ``"fc"`` the head alone, ``"layer4"`` the last stage too, or
+        ``"all"``. What comes before it is frozen.
+    pretrained : bool
+        Whether to keep the weights; otherwise the network starts at random.
+    seed : int
+        Of the new weights.
+    """
+    network = copy.deepcopy(backbone.network)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if not pretrained:
+            small = isinstance(network, sample.SmallBackbone)
+            network = sample.SmallBackbone(seed) if small else models.resnet18()
+        fc = network.get_submodule("fc")
+        assert isinstance(fc, nn.Linear), "the head of a ResNet"
+        network.add_module("fc", nn.Linear(fc.in_features, classes))
+    learns = trained == "all"
+    for name, part in network.named_children():
+        learns = learns or name == trained
+        part.requires_grad_(learns)
+    if not learns:
+        raise ValueError(f"trained is {trained!r}; choose 'all', 'fc' or a stage such as 'layer4'")
+    return network
 
 
 def placed(network: nn.Module, on: torch.device) -> nn.Module:
