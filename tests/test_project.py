@@ -40,7 +40,7 @@ ROOMS = [
         "evaluation",
         "recommend",
     ),
-    *("drawing", "image_figures", "movie_figures", "film_map", "__main__"),
+    *("drawing", "contact_sheet", "image_figures", "movie_figures", "film_map", "__main__"),
 ]
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 
