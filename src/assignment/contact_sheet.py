@@ -19,7 +19,7 @@ from assignment.predictions import Predictions
 THUMB, PITCH, ROW, HEADING, MARGIN, MIDDLE = 128, 132, 174, 44, 40, 36
 HALF = 5  # images on each side of the middle
 POINTS = 6.5
-SHORT = {"automobile": "auto"}  # so that a label is no wider than its image
+SHORT = {"airplane": "plane", "automobile": "auto"}  # so that a label is no wider than its image
 
 
 @dataclass(frozen=True)
@@ -116,12 +116,12 @@ def most_confident(split: Split, said: Predictions, classes: Sequence[str], mode
         for k, name in enumerate(classes)
     ]
     errors = [image for _, half in rows for image in half.images]
-    surest = said.log_confidence[errors].exp()
+    sure = [said.log_confidence[image].exp().item() for image in errors] or [0.0]
     alt = (
         f"{model}: for each of the {len(classes)} classes the five most confident correct "
         "predictions and the five most confident errors on its test images. The "
-        f"{len(errors)} errors were made with confidences from {surest.min():.0%} to "
-        f"{surest.max():.0%}; {HALF * len(classes) - len(errors)} places are empty for want of one."
+        f"{len(errors)} errors were made with confidences from {min(sure):.0%} to "
+        f"{max(sure):.0%}; {HALF * len(classes) - len(errors)} places are empty for want of one."
     )
     return sheet(
         split, said, classes, rows, ("most confident, correct", "most confident, wrong"), alt

@@ -49,6 +49,10 @@ class Reading:
         view = View(size_here(size), statistics=self.statistics)
         return [view, replace(view, mirrored=True)] if self.mirror else [view]
 
+    def all_views(self) -> list[View]:
+        """Return every way in which an image is shown."""
+        return [view for size in self.sizes for view in self.views(size)]
+
     def read(self, backbone: Backbone, images: Tensor) -> Tensor:
         """Return the features of images, float32 [N, D]."""
         columns = []
@@ -70,8 +74,9 @@ class SoftmaxRegression(nn.Module):
 
     def __init__(self, features: Tensor, classes: int = 10) -> None:
         super().__init__()
-        self.register_buffer("mean", features.mean(0))
-        self.register_buffer("deviation", features.std(0).clamp(min=1e-6))
+        wide = features.cpu().double()  # in float32 the mean of a constant need not be the constant
+        self.register_buffer("mean", wide.mean(0).to(features))
+        self.register_buffer("deviation", wide.std(0).clamp(min=1e-6).to(features))
         self.linear = nn.Linear(features.shape[1], classes)
         nn.init.zeros_(self.linear.weight)  # the loss is convex: where it starts does not matter
         nn.init.zeros_(self.linear.bias)
@@ -113,6 +118,8 @@ def certificate(
         Images to compare predictions on.
     weight_decay : float
     """
+    if weight_decay <= 0 or layer.linear.out_features < 3:
+        raise ValueError("a certificate needs a weight decay above zero and three classes or more")
     from sklearn.linear_model import LogisticRegression  # half a second that few readers need
 
     layer = copy.deepcopy(layer).cpu()

@@ -1,7 +1,7 @@
 """Logits in, answers out: how often, how sure, which ones, and is the difference real.
 
-Confidence is ranked by log-probability in float64: probabilities that all print as 1.0000 still
-have an order there.
+Confidence is ranked by log-probability: probabilities that all print as 1.0000 still have an order
+there.
 """
 
 from dataclasses import dataclass
@@ -34,11 +34,17 @@ class Predictions:
     labels: Tensor
 
     def __post_init__(self) -> None:
-        if self.logits.ndim != 2 or len(self.logits) != len(self.labels) or not len(self.labels):
+        rows, classes = self.logits.shape if self.logits.ndim == 2 else (0, 0)
+        if not rows or not classes or self.labels.shape != (rows,):
             raise ValueError(
                 f"logits {list(self.logits.shape)} do not fit labels {list(self.labels.shape)}: "
                 "expected one row of logits per label, and at least one"
             )
+        if (
+            self.labels.dtype != torch.int64
+            or not 0 <= self.labels.min() <= self.labels.max() < classes
+        ):
+            raise ValueError(f"labels must be whole numbers (int64) from 0 to {classes - 1}")
         if not self.logits.isfinite().all():
             raise ValueError("some logits are not finite: the model has diverged")
 
@@ -59,8 +65,13 @@ class Predictions:
 
     @cached_property
     def log_confidence(self) -> Tensor:
-        """Log-probability of the predicted class, float64 [N]."""
-        return self.log_probabilities.gather(1, self.predicted[:, None]).squeeze(1)
+        """Log-probability of the predicted class, float64 [N].
+
+        From what is left for the other classes: 1 - p keeps its digits where p has none to show.
+        """
+        gaps = self.logits.double() - self.logits.double().gather(1, self.predicted[:, None])
+        others = gaps.exp().scatter(1, self.predicted[:, None], 0.0).sum(1)
+        return -others.log1p()
 
     @property
     def accuracy(self) -> float:
@@ -195,5 +206,7 @@ def temperature(said: Predictions) -> float:
 
 
 def tempered(said: Predictions, by: float) -> Predictions:
-    """Divide all logits: the order of the classes stays, the confidence changes."""
+    """Divide all logits by a positive number: the classes keep their order, confidence changes."""
+    if by <= 0:
+        raise ValueError(f"the temperature is {by}, it must be positive")
     return Predictions(said.logits.double() / by, said.labels)

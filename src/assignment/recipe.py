@@ -32,6 +32,8 @@ class Recipe:
     average : float
         Keep a moving average of the weights, this share of it staying at every step, and judge
         that; zero for none.
+    choose_best : bool
+        Whether to keep the epoch with the highest validation accuracy, or the last.
     seed : int
     """
 
@@ -44,6 +46,7 @@ class Recipe:
     weight_decay: float = 5e-4
     smoothing: float = 0.0
     average: float = 0.0
+    choose_best: bool = True
     seed: int = 0
 
     def rate(self, done: float) -> float:

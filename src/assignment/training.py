@@ -6,11 +6,10 @@ interrupted ends where an uninterrupted one would have.
 """
 
 import copy
-import pickle
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +48,8 @@ class Fit:
     ----------
     history : tuple of Epoch
     best : int
-        The epoch (from 0) of the highest validation accuracy, the first where several have it.
+        The epoch (from 0) that was kept: the one of the highest validation accuracy, the first
+        where several have it, or the last.
     model : Module
         With the weights of that epoch, in eval mode.
     seconds : float
@@ -98,7 +98,7 @@ def fit(
     look: Look,
     checkpoint: Path | None = None,
 ) -> Fit:
-    """Train a model, and return it as it was when it did best on the validation split.
+    """Train a model, and return it as it was after the epoch that the recipe keeps.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ def fit(
         checkpoint.unlink(missing_ok=True)
     return Fit(
         history=tuple(Epoch(**line) for line in run.history),
-        best=accuracies.index(max(accuracies)),
+        best=accuracies.index(max(accuracies)) if recipe.choose_best else recipe.epochs - 1,
         model=run.judged.eval(),
         seconds=run.seconds,
         throughput=steps * min(recipe.batch, len(train)) / run.seconds,
@@ -152,15 +152,14 @@ def fit(
 def seconds(model: nn.Module, train: Split, recipe: Recipe, look: Look) -> float:
     """Estimate how long the steps of a run take on this device, from a few on a copy."""
     steps = max(1, len(train) // recipe.batch) * recipe.epochs
-    run, began = _Run(copy.deepcopy(model), recipe), 0.0
-    for number, (batch, generator) in enumerate(_batches(train, recipe, 0, steps)):
-        run.learn(look(batch.images, generator), batch.labels, 0.5)
-        run.check()  # waits for the device
-        if number == 0:
+    run = _Run(copy.deepcopy(model), replace(recipe, epochs=4))
+    began = time.perf_counter()
+    for batch, generator in _batches(train, run.recipe, 0, 1):
+        if run.step == 1:
             began = time.perf_counter()  # the first step includes setting up
-        if number == 3:
-            break
-    return (time.perf_counter() - began) / 3 * steps
+        run.learn(look(batch.images, generator), batch.labels, 0.0)
+        run.check()  # waits for the device
+    return (time.perf_counter() - began) / (run.step - 1) * steps
 
 
 @contextmanager
@@ -232,7 +231,8 @@ class _Run:
             validation_loss=functional.cross_entropy(said, labels).item(),
             validation_accuracy=(said.argmax(1) == labels).double().mean().item(),
         )
-        if all(line.validation_accuracy > e["validation_accuracy"] for e in self.history):
+        better = all(line.validation_accuracy > e["validation_accuracy"] for e in self.history)
+        if better or not self.recipe.choose_best:
             state = self.judged.state_dict()
             self.best = {name: value.detach().cpu().clone() for name, value in state.items()}
         self.history.append(asdict(line))
@@ -250,14 +250,15 @@ class _Run:
         """Go on from a checkpoint; one that cannot be read is no reason to stop."""
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
+            progress = {name: state[name] for name in _PROGRESS}
             for name, part in self._parts().items():
                 part.load_state_dict(state[name])
-        except (OSError, EOFError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError):
+        except Exception:  # a damaged file can raise nearly anything
             raise AssignmentError(
                 f"The checkpoint {runtime.shown(path)} is damaged. Delete it to start over."
             ) from None
-        for name in _PROGRESS:
-            setattr(self, name, state[name])
+        for name, value in progress.items():
+            setattr(self, name, value)
         self.sums = self.sums.to(next(self.model.parameters()).device)
         report(f"Going on after step {self.step:,}, where an earlier run was interrupted.")
 

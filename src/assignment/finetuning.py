@@ -1,0 +1,83 @@
+"""The second way: the network itself goes on learning, on the images.
+
+Every choice is in one small config, a `Plan`, and `records` is asked for a run that made the same.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from assignment import pixels, records, resnet, runtime, training
+from assignment.cifar10 import Cifar10
+from assignment.features import size_here
+from assignment.recipe import Recipe
+from assignment.records import Outcome
+from assignment.runtime import Mode
+from assignment.transfer import Answer, answered, identity, learned, quick, seen
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a network is trained on the images themselves.
+
+    Attributes
+    ----------
+    recipe : Recipe
+    size : int
+        Pixels a side.
+    trained : str
+        The first part that learns, see `resnet.classifier`.
+    pretrained : bool
+    shift : int
+        How far, in stored pixels, an image is moved at most before it is enlarged.
+    """
+
+    recipe: Recipe
+    size: int = 64
+    trained: str = "all"
+    pretrained: bool = True
+    shift: int = 4
+
+    def look(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
+        """uint8 [N, 3, 32, 32] to network input, mirrored and shifted while training."""
+        small = pixels.scale(images)
+        if generator is not None:
+            small = pixels.augment(small, generator, self.shift)
+        shown = pixels.resize(pixels.normalise(small), size_here(self.size))
+        return resnet.laid_out(shown, shown.device)
+
+
+def finetune(
+    name: str, data: Cifar10, plan: Plan, first: int | None = None, final: bool = False
+) -> Answer:
+    """Train the network on images, or load the run that did; parameters as in `frozen.head`."""
+    plan = replace(plan, recipe=quick(plan.recipe))
+    config = identity(data, first, final) | {"plan": asdict(plan)}
+
+    def network(backbone: resnet.Backbone) -> nn.Module:
+        made = resnet.classifier(
+            backbone, len(data.classes), plan.trained, plan.pretrained, plan.recipe.seed
+        )
+        return resnet.placed(made, runtime.device())
+
+    def run() -> Outcome:
+        backbone = resnet.load()
+        splits = seen(data, first, final)
+        checkpoint = None
+        if runtime.mode() is not Mode.SAMPLE:
+            known = json.dumps([config, backbone.source.sha256], sort_keys=True).encode()
+            checkpoint = (
+                records.runs_folder() / f"{name}-{hashlib.sha256(known).hexdigest()[:16]}.pt"
+            )
+        return learned(
+            network(backbone), splits, plan.recipe, plan.look, backbone, final, checkpoint
+        )
+
+    def estimate() -> float:
+        train = seen(data, first, final)["train"]
+        return training.seconds(network(resnet.load()), train, plan.recipe, plan.look)
+
+    return answered(records.run_or_load(name, config, run, estimate, quiet=True), data)
