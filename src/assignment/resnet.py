@@ -42,6 +42,15 @@ CHECKPOINT = RemoteFile(
 )
 
 
+# Files that are not the official checkpoint and of which more is known than that.
+KNOWN = {
+    "12228d1c5034b608b971054abed2d34b4b3093ec8c9818dbc1bae1cf0424f30c": (
+        "a reconstruction of IMAGENET1K_V1 (the 3x3 convolutions of layer4 are estimated), not "
+        "distributed; training again uses the official checkpoint"
+    )
+}
+
+
 class WeightsError(AssignmentError):
     """A file of weights does not fit ResNet18; says what was expected and found."""
 
@@ -159,12 +168,8 @@ def weights_source(path: Path) -> Source:
     digest = download.sha256(path)
     if digest == CHECKPOINT.sha256:
         return Source(NAME, "official", "torchvision's checkpoint, by its pinned SHA-256", digest)
-    return Source(
-        "ResNet18 weights",
-        "other",
-        f"{path.name}, named in ASSIGNMENT_WEIGHTS: not the official checkpoint",
-        digest,
-    )
+    unknown = f"{path.name}, named in ASSIGNMENT_WEIGHTS: not the official checkpoint"
+    return Source("ResNet18 weights", "other", KNOWN.get(digest, unknown), digest)
 
 
 def expected_source() -> Source:

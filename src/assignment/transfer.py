@@ -14,16 +14,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from assignment import runtime, training
+from assignment import records, resnet, runtime, training
 from assignment.cifar10 import Cifar10, Split
 from assignment.linear import SoftmaxRegression
 from assignment.predictions import Predictions
 from assignment.recipe import Recipe
 from assignment.records import Outcome, Record
 from assignment.resnet import Backbone
-from assignment.runtime import Mode
+from assignment.runtime import Mode, Source
 
 HELD_OUT = ("validation", "test")
+HEADLINE = "cifar_frozen"  # the record whose weights a page names first
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,12 @@ class Answer:
     def history(self) -> np.ndarray:
         """One row per epoch, with the fields of `training.Epoch`, float64 [epochs, 4]."""
         return self.record.arrays["history"]
+
+
+def weights() -> Source:
+    """Say which pretrained weights the results that are shown came from."""
+    kept = records.load(records.KEPT, HEADLINE) if runtime.mode() is Mode.RECORDED else None
+    return Source(**kept.facts["weights"]) if kept else resnet.expected_source()
 
 
 def seen(data: Cifar10, first: int | None, final: bool) -> dict[str, Split]:
