@@ -1,16 +1,38 @@
 """Figures are returned, carry their words, and are stamped where they show the sample."""
 
 import io
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.colors import to_rgb
+from matplotlib.patches import Rectangle
 from PIL import Image
+from torch.nn import functional
 
-from assignment import cifar10, drawing, film_map, image_figures, movie_figures, movielens, pixels
+from assignment import (
+    cifar10,
+    contact_sheet,
+    drawing,
+    film_map,
+    image_figures,
+    movie_figures,
+    movielens,
+    pixels,
+    predictions,
+)
+from assignment.cifar10 import Split
+from assignment.contact_sheet import HALF, HEADING, MARGIN, MIDDLE, PITCH, ROW, THUMB, Half
 from assignment.drawing import Drawing
+from assignment.predictions import Predictions
+
+CLASSES = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
 
 
 def picture(figure: Drawing) -> np.ndarray:
@@ -70,9 +92,66 @@ def mapped() -> Drawing:
     return film_map.film_map(places, ["Drama", "Comedy", "Action"] * 100, {3: "A film"}, "a map")
 
 
+def answers(classes: int = 10) -> tuple[Split, Predictions]:
+    """Six right and six wrong answers per class; two wrong ones of the first, none of the second.
+
+    What is wrong is taken for the next class. Images are noise, so no two are the same.
+    """
+    generator = torch.Generator().manual_seed(4)
+    labels = torch.arange(12 * classes) % classes
+    turn = torch.arange(12 * classes) // classes
+    wrong = (turn >= 6) & (labels != 1) & ((labels != 0) | (turn >= 10))
+    guess = torch.where(wrong, (labels + 1) % classes, labels)
+    sure = 1 + 7 * torch.rand(12 * classes, 1, generator=generator)
+    images = torch.randint(0, 256, (12 * classes, 3, 32, 32), generator=generator)
+    said = Predictions(functional.one_hot(guess, classes) * sure, labels)
+    return Split(images.to(torch.uint8), labels), said
+
+
+def surest() -> Drawing:
+    return contact_sheet.most_confident(*answers(4), CLASSES[:4], "A model")
+
+
+def named_wrongly() -> Drawing:
+    return contact_sheet.named_wrongly(*answers(4), CLASSES[:4], "A model")
+
+
+def sheet() -> Drawing:
+    rows = [(Half("first", [0, 1]), Half("", [47]))]
+    return contact_sheet.sheet(*answers(4), CLASSES[:4], rows, ("left", "right"), "three images")
+
+
+def curves() -> Drawing:
+    histories = {name: np.linspace(1, 0.5, 12).reshape(3, 4) for name in ("one", "two")}
+    return image_figures.curves(histories, {"one": 3, "two": 2}, "it falls")
+
+
+def mistakes() -> Drawing:
+    ways = {"right": {32: 0.5, 224: 0.9}, "not normalised": {32: 0.4, 64: 0.6, 224: 0.8}}
+    return image_figures.mistakes(ways, "normalise")
+
+
+def reliability() -> Drawing:
+    said = answers()[1]
+    variants = {"as trained": said, "tempered": predictions.tempered(said, 2.0)}
+    return image_figures.reliability({"A model": variants, "Another": variants}, "too sure")
+
+
+def confusions() -> Drawing:
+    said = answers()[1]
+    tempered = predictions.tempered(said, 2.0)
+    return image_figures.confusions({"A model": said, "Another": tempered}, CLASSES, "the next")
+
+
+def class_accuracies() -> Drawing:
+    return image_figures.class_accuracies({"A model": answers()[1]}, CLASSES, "automobiles")
+
+
 FIGURES = [
     *(examples, overview, colikes, descent, overlap, overlap_and_loss),
     *(norms, dimensions, held_out, mapped),
+    *(surest, named_wrongly, sheet),
+    *(curves, mistakes, reliability, confusions, class_accuracies),
 ]
 
 
@@ -172,3 +251,210 @@ def test_names_on_the_map_do_not_hide_each_other() -> None:
     assert len(boxes) == len(names)
     for i, box in enumerate(boxes):
         assert not any(box.overlaps(other) for other in boxes[:i])
+
+
+# --- contact sheets -------------------------------------------------------------------------------
+
+
+@cache
+def ten_classes() -> tuple[Drawing, np.ndarray]:
+    """The contact sheet of ten classes and its stored picture; no test changes either."""
+    drawn = contact_sheet.most_confident(*answers(), CLASSES, "A model")
+    return drawn, picture(drawn)
+
+
+def chosen() -> dict[tuple[int, int, int], int]:
+    """Which image belongs at a row, half and column of it."""
+    said = answers()[1]
+    return {
+        (k, half, column): image
+        for k in range(10)
+        for half, top in enumerate((predictions.top_correct, predictions.top_incorrect))
+        for column, image in enumerate(top(said, k))
+    }
+
+
+def corner(row: int, half: int, column: int) -> tuple[int, int]:
+    return HEADING + row * ROW, MARGIN + half * (HALF * PITCH + MIDDLE) + column * PITCH
+
+
+def thumbnail(stored: np.ndarray, row: int, half: int, column: int) -> np.ndarray:
+    top, left = corner(row, half, column)
+    return stored[top : top + THUMB, left : left + THUMB]
+
+
+def enlarged(image: int, classes: int = 10) -> np.ndarray:
+    """Every pixel of an image as four by four."""
+    split, _ = answers(classes)
+    return np.kron(split.images[image].permute(1, 2, 0).numpy(), np.ones((4, 4, 1), dtype=np.uint8))
+
+
+def inside(block: np.ndarray) -> np.ndarray:
+    """What neither frame nor cross covers of a thumbnail."""
+    return block[32:-8, 32:-8]
+
+
+def labels(figure: Drawing) -> list[str]:
+    """The text under the thumbnails, in the order in which they were drawn."""
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    return [text for text in texts if "\n" in text]
+
+
+def test_a_sheet_of_ten_classes_is_about_seven_by_nine_inches() -> None:
+    figure, stored = ten_classes()
+    assert figure.get_size_inches() == pytest.approx((7, 9), abs=0.1)
+    assert stored.shape[:2] == pytest.approx((1784, 1400), abs=1)
+
+
+def test_a_thumbnails_pixel_is_exactly_four_by_four() -> None:
+    _, stored = ten_classes()
+    right = {place: image for place, image in chosen().items() if place[1] == 0}
+    assert len(right) == 50
+    for place, image in right.items():
+        assert (thumbnail(stored, *place) == enlarged(image)).all()
+
+
+def test_an_error_carries_a_frame_and_a_cross_and_shows_its_image_inside() -> None:
+    figure, stored = ten_classes()
+    wrong = {place: image for place, image in chosen().items() if place[1] == 1}
+    assert len(wrong) == 2 + 0 + 8 * 5
+    frame = np.round(255 * np.array(to_rgb(drawing.PALETTE[4]))).astype(int)
+    for place, image in wrong.items():
+        block = thumbnail(stored, *place)
+        assert (inside(block) == inside(enlarged(image))).all()
+        sides = (block[2, 64], block[-3, 64], block[64, 2], block[64, -3])
+        assert all((side == frame).all() for side in sides)
+        cross = block[6:22, 6:22].max(2)
+        assert cross.max() > 200, "white"
+        assert cross.min() == 0, "on black"
+    axes = figure.axes[0]
+    assert len([patch for patch in axes.patches if isinstance(patch, Rectangle)]) == len(wrong)
+    assert [text.get_text() for text in axes.texts].count("×") == len(wrong)
+
+
+def test_fewer_than_five_errors_leave_white_blanks() -> None:
+    _, stored = ten_classes()
+    for row, errors in ((0, 2), (1, 0)):
+        top, left = corner(row, 1, errors)
+        assert (stored[top : top + ROW - 2, left:] == 255).all()
+        assert errors == 0 or (thumbnail(stored, row, 1, errors - 1) != 255).any()
+
+
+def test_nothing_is_drawn_twice() -> None:
+    figure, _ = ten_classes()
+    shown = [np.asarray(image.get_array()).tobytes() for image in figure.axes[0].images]
+    places = [tuple(image.get_extent()) for image in figure.axes[0].images]
+    assert len(shown) == len(set(shown)) == len(set(places)) == len(chosen())
+
+
+def test_every_label_says_prediction_confidence_and_truth_in_readable_type() -> None:
+    figure, _ = ten_classes()
+    said = answers()[1]
+    sure = said.logits.double().softmax(1).amax(1)
+    short = [name.replace("automobile", "auto") for name in CLASSES]
+    assert labels(figure) == [
+        f"{short[said.logits[i].argmax()]} {sure[i]:.0%}\nis {short[said.labels[i]]}"
+        for i in chosen().values()
+    ]
+    assert min(float(text.get_fontsize()) for text in figure.axes[0].texts) >= 6.5
+
+
+def test_no_text_of_a_sheet_leaves_the_page_or_runs_into_an_image() -> None:
+    figure, _ = ten_classes()
+    figure.draw_without_rendering()
+    page = figure.bbox
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts if text.get_text() != "×"]
+    images = [image.get_window_extent() for image in figure.axes[0].images]
+    for box in boxes:
+        assert page.x0 <= box.x0 <= box.x1 <= page.x1
+        assert page.y0 <= box.y0 <= box.y1 <= page.y1
+        assert not any(box.overlaps(image) for image in images)
+
+
+def test_the_words_of_a_sheet_count_errors_and_blanks() -> None:
+    figure, _ = ten_classes()
+    said = answers()[1]
+    errors = [image for (_, half, _), image in chosen().items() if half == 1]
+    sure = said.logits.double().softmax(1).amax(1)[errors]
+    words = f"The 42 errors were made with confidences from {sure.min():.0%} to {sure.max():.0%}"
+    assert words in figure.alt
+    assert "; 8 places are empty" in figure.alt
+
+
+def test_what_was_taken_for_a_class_stands_two_classes_to_a_row() -> None:
+    stored = picture(named_wrongly())
+    said = answers(4)[1]
+    for k in range(4):
+        wrong = predictions.top_incorrect(said, k, by_predicted=True)
+        assert len(wrong) == (5, 2, 0, 5)[k]
+        for column, image in enumerate(wrong):
+            block = thumbnail(stored, k // 2, k % 2, column)
+            assert (inside(block) == inside(enlarged(image, 4))).all()
+
+
+def test_a_sheet_shows_five_images_at_most_in_the_order_given() -> None:
+    order = [9, 3, 5, 1, 11, 7]
+    split, said = answers(4)
+    halves = (Half("six", order), Half("none", []))
+    stored = picture(contact_sheet.sheet(split, said, CLASSES[:4], [halves], ("", ""), "odd"))
+    for column, image in enumerate(order[:5]):
+        assert (thumbnail(stored, 0, 0, column) == enlarged(image, 4)).all()
+    assert (stored[:, corner(0, 1, 0)[1] :] == 255).all()
+
+
+# --- what the notebook on images shows ------------------------------------------------------------
+
+
+def test_curves_mark_the_epoch_that_was_kept() -> None:
+    figure = curves()
+    assert len(figure.axes) == 4
+    for axes, epoch, title in zip(
+        figure.axes, (3, 3, 2, 2), ("one", "one", "two", "two"), strict=True
+    ):
+        train, validation, kept = axes.lines
+        assert list(np.asarray(kept.get_xdata())) == [epoch, epoch]
+        assert list(np.asarray(train.get_xdata())) == [1, 2, 3]
+        assert axes.get_title() == title
+        history = np.linspace(1, 0.5, 12).reshape(3, 4)
+        column = 0 if "loss" in axes.get_ylabel() else 1
+        assert (np.asarray(train.get_ydata()) == history[:, column]).all()
+        assert (np.asarray(validation.get_ydata()) == history[:, column + 2]).all()
+
+
+def test_mistakes_are_marked_at_every_size_that_was_tried() -> None:
+    (axes,) = mistakes().axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["32", "64", "224"]
+    assert [len(np.asarray(line.get_xdata())) for line in axes.lines] == [2, 3]
+
+
+def test_reliability_states_the_error_of_each_variant() -> None:
+    said = answers()[1]
+    found = [predictions.calibration(predictions.tempered(said, by)) for by in (1.0, 2.0)]
+    for axes in reliability().axes:
+        legend = axes.get_legend()
+        assert legend is not None
+        words = [text.get_text() for text in legend.get_texts()]
+        assert words[1] == f"as trained (ECE {found[0].error:.1%})"
+        assert words[2] == f"tempered (ECE {found[1].error:.1%})"
+        for line, expected in zip(axes.lines[1:], found, strict=True):
+            assert np.asarray(line.get_xdata()) == pytest.approx(expected.confidence)
+            assert np.asarray(line.get_ydata()) == pytest.approx(expected.accuracy)
+
+
+def test_confusions_count_errors_alone() -> None:
+    for axes in confusions().axes:
+        assert axes.get_title().endswith(": 50 errors")
+        numbers = [text.get_text() for text in axes.texts]
+        assert len(numbers) == 10 * 9, "no number on the diagonal"
+        assert sum(map(int, numbers)) == 50
+        assert numbers[0] == "2", "two airplanes were taken for automobiles"
+
+
+def test_the_hardest_class_is_at_the_bottom() -> None:
+    (axes,) = class_accuracies().axes
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names[-2:] == ["airplane", "automobile"]
+    (line,) = axes.lines
+    values = np.asarray(line.get_xdata())
+    assert (np.diff(values) >= 0).all()
+    assert values[[0, -2, -1]] == pytest.approx([6 / 12, 10 / 12, 1.0])

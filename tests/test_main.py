@@ -93,7 +93,7 @@ def test_data_is_content_with_what_is_in_place(
     assert command.main(["data"]) == 0
     said = capsys.readouterr().out
     assert said.count(": official (") == 2
-    assert "resnet18-reconstructed.pt, named in ASSIGNMENT_WEIGHTS" in said
+    assert "a reconstruction of IMAGENET1K_V1" in said
 
 
 @pytest.mark.usefixtures("nowhere", "data_folder")

@@ -11,7 +11,6 @@ import inspect
 import itertools
 import json
 import time
-import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from assignment.runtime import Mode
 
 PIECE = 2_500  # images in one file of the cache: a minute of work on a laptop
 Features = dict[str, Tensor]
+KINDS = {"layer2", "layer3", "layer4", "layer4 peaks", "layer4 quarters"}
 
 
 @dataclass(frozen=True)
@@ -194,12 +194,12 @@ def _piece(folder: Path, network: nn.Module, images: Tensor, view: View) -> Feat
     """Return the features of one piece, cached under the checksum of its images."""
     path = _path(folder, images)
     try:
-        with np.load(path, allow_pickle=False) as file:  # a zip: what is damaged fails its CRC
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             cached = {name: torch.from_numpy(file[name]).float() for name in file.files}
-        if cached and all(len(features) == len(images) for features in cached.values()):
+        if cached.keys() == KINDS and all(len(f) == len(images) for f in cached.values()):
             return cached
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        pass  # not there, or not whole: made again
+    except Exception:  # not there, or damaged, which can raise nearly anything: made again
+        pass
     made = extract(network, images, view)
     folder.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")

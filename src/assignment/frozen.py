@@ -137,7 +137,7 @@ def _read(
 
 
 def _head(splits: Mapping[str, Split], recipe: Recipe) -> tuple[SoftmaxRegression, float]:
-    """Train a linear layer; return it as it ended, and its validation accuracy."""
+    """Train a linear layer; return it as the recipe keeps it, and its validation accuracy."""
     layer = SoftmaxRegression(splits["train"].images).to(runtime.device())
     fit = training.fit(layer, splits["train"], splits["validation"], recipe, _as_they_are)
     return layer, fit.history[fit.best].validation_accuracy

@@ -51,7 +51,7 @@ class Recipe:
 
     def rate(self, done: float) -> float:
         """Learning rate, as a share of the highest, after a share of the steps."""
-        if done < self.warmup:
+        if done < self.warmup or self.warmup >= 1:
             return done / self.warmup
         return 0.5 + 0.5 * math.cos(math.pi * (done - self.warmup) / (1 - self.warmup))
 

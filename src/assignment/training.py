@@ -132,7 +132,7 @@ def fit(
                 run.judge(validation, look, train_loss, hits)
                 bar.set_postfix_str(f"validation {run.history[-1]['validation_accuracy']:.2%}")
                 began = time.perf_counter()
-            elif checkpoint and time.perf_counter() - saved > CHECKPOINT_SECONDS:
+            if checkpoint and time.perf_counter() - saved > CHECKPOINT_SECONDS:
                 run.seconds += time.perf_counter() - began
                 run.save(checkpoint)
                 began = saved = time.perf_counter()
@@ -168,7 +168,7 @@ def _continues(checkpoint: Path | None) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        if checkpoint:
+        if checkpoint and checkpoint.is_file():
             report("Interrupted. Run it again, and it goes on from its last checkpoint.")
         raise
 

@@ -107,7 +107,7 @@ def learned(
 
 def answered(record: Record, data: Cifar10) -> Answer:
     """Put what a record says about images beside what they are."""
-    labels = {"validation": data.validation.labels, "test": data.test.labels}
+    labels = {"validation": data.validation.labels.cpu(), "test": data.test.labels.cpu()}
     said = {
         key.removesuffix(" logits"): Predictions(torch.from_numpy(logits), labels[key.split()[0]])
         for key, logits in record.arrays.items()
