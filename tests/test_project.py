@@ -23,7 +23,7 @@ ROOMS = [
     *("runtime", "download", "archive", "sample", "pixels", "cifar10", "resnet", "features"),
     *("recipe", "linear", "training", "records", "predictions", "transfer", "frozen"),
     *("finetuning", "movielens", "embedding", "evaluation", "recommend", "drawing"),
-    *("contact_sheet", "image_figures", "movie_figures", "film_map", "__main__"),
+    *("contact_sheet", "image_figures", "movie_figures", "film_map", "summary", "__main__"),
 ]
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 

@@ -19,7 +19,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from assignment import cifar10, movielens, records, resnet, runtime
+from assignment import cifar10, movielens, records, resnet, runtime, summary
 from assignment.archive import Archive
 from assignment.download import BRIEF, fetch, megabytes
 from assignment.runtime import PROJECT, AssignmentError, Mode, Source, report
@@ -102,6 +102,7 @@ def render() -> None:
         for path in (PROJECT / folder).glob("*.png"):
             path.unlink()
         shutil.copytree(fresh / folder, PROJECT / folder, dirs_exist_ok=True)
+    summary.update(PROJECT / "README.md")
     report("Rendered. `git diff --stat` shows what changed.")
 
 

@@ -1,0 +1,63 @@
+"""The README's results are those of the records, and a README that says otherwise is noticed."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from assignment import predictions, records, runtime, summary
+from assignment.records import Record
+from assignment.runtime import AssignmentError
+
+README = (runtime.PROJECT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_readme_says_what_the_records_say() -> None:
+    assert summary.OPENING in README
+    assert summary.inserted(README) == README, "run `make render`"
+
+
+def test_a_changed_number_is_noticed() -> None:
+    record = records.load(records.KEPT, "cifar_frozen")
+    assert record is not None
+    number = f"**{record.facts['test']['accuracy']:.2%}**"
+    assert README.count(number) == 1
+    forged = README.replace(number, "**99.99%**")
+    assert summary.inserted(forged) == README
+
+
+def test_a_changed_record_changes_the_table(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "records"
+    shutil.copytree(records.KEPT, folder)
+    monkeypatch.setattr(records, "KEPT", folder)
+    record = records.load(folder, "cifar_frozen")
+    assert record is not None
+    facts = dict(record.facts) | {"test": {"accuracy": 0.5, "loss": 1.0}}
+    records.save(Record(record.name, record.config, record.arrays, facts), folder)
+    low, high = predictions.wilson(0.5, 10_000)
+    assert f"**50.00%** of the test images (95 % interval {low:.2%} to {high:.2%})" in (
+        summary.table()
+    )
+
+
+def test_a_missing_record_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(records, "KEPT", tmp_path)
+    with pytest.raises(AssignmentError, match=r"no record cifar_frozen; `make train`"):
+        summary.table()
+
+
+def test_only_the_place_between_the_marks_changes(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    text = f"before\n{summary.OPENING}\nold \\1 table\n{summary.CLOSING}\nafter\n"
+    readme.write_text(text, encoding="utf-8")
+    summary.update(readme)
+    lines = readme.read_text(encoding="utf-8").splitlines()
+    assert (lines[0], lines[1], lines[-2], lines[-1]) == (
+        "before",
+        summary.OPENING,
+        summary.CLOSING,
+        "after",
+    )
+    assert summary.table().splitlines() == lines[2:-2]
