@@ -35,11 +35,11 @@ train: $(INSTALLED) ## execute both notebooks with every long run done again, in
 keep: $(INSTALLED) ## promote fresh runs from data/runs/ to data/records/
 	@$(PY) -m assignment keep
 
-html: ## web pages from the committed notebooks (still to come)
-	@echo "make html: still to come; until then open the notebooks themselves."
+html: $(INSTALLED) ## web pages from the committed notebooks, into build/site/
+	@$(PY) -m assignment html
 
-pdf: ## the notebooks as PDF (still to come)
-	@echo "make pdf: still to come; until then open the notebooks themselves."
+pdf: $(INSTALLED) ## the committed notebooks as PDF, into build/pdf/ (needs Chromium)
+	@$(PY) -m assignment pdf
 
 bench: $(INSTALLED) ## speed, as ratios against named alternatives in the same run
 	@for script in tests/bench_*.py; do $(PY) $$script || exit 1; done

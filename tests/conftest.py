@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from assignment import runtime
+from assignment import pages, runtime
 
 DATA = runtime.data_folder()
 PREREQUISITES: dict[str, Callable[[], bool]] = {
@@ -27,6 +27,7 @@ PREREQUISITES: dict[str, Callable[[], bool]] = {
     "mps": torch.backends.mps.is_available,
     "posix": lambda: os.name == "posix",
     "git": lambda: shutil.which("git") is not None and (runtime.PROJECT / ".git").exists(),
+    "browser": lambda: pages.browser() is not None and shutil.which("chromedriver") is not None,
     "make": lambda: shutil.which("make") is not None,
 }
 STRICT = bool(os.environ.get("ASSIGNMENT_STRICT_SKIPS"))

@@ -1,6 +1,7 @@
 """Figures are returned, carry their words, and are stamped where they show the sample."""
 
 import io
+import re
 from functools import cache
 from pathlib import Path
 
@@ -23,11 +24,14 @@ from assignment import (
     movielens,
     pixels,
     predictions,
+    records,
+    runtime,
 )
 from assignment.cifar10 import Split
 from assignment.contact_sheet import HALF, HEADING, MARGIN, MIDDLE, PITCH, ROW, THUMB, Half
 from assignment.drawing import Drawing
 from assignment.predictions import Predictions
+from assignment.records import Record
 
 CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
@@ -458,3 +462,31 @@ def test_the_hardest_class_is_at_the_bottom() -> None:
     values = np.asarray(line.get_xdata())
     assert (np.diff(values) >= 0).all()
     assert values[[0, -2, -1]] == pytest.approx([6 / 12, 10 / 12, 1.0])
+
+
+@pytest.mark.parametrize(
+    "path", sorted((runtime.PROJECT / "figures").glob("*.png")), ids=lambda path: path.stem
+)
+def test_a_committed_figure_is_drawn_from_the_records_as_they_are(path: Path) -> None:
+    named = Image.open(path).info["Records"]
+    for name, begins in (entry.split() for entry in named.split(", ") if entry):
+        record = records.load(records.KEPT, name)
+        assert record is not None, f"{name} is gone: run `make render`"
+        assert record.sha256.startswith(begins), f"{name} has changed: run `make render`"
+
+
+def test_every_figure_of_the_notebooks_is_committed_and_no_other() -> None:
+    drawn = {
+        name
+        for path in (runtime.PROJECT / "notebooks").glob("*.ipynb")
+        for name in re.findall(r'\\"(0\d_[a-z_]+)\\"', path.read_text(encoding="utf-8"))
+    }
+    assert {path.stem for path in (runtime.PROJECT / "figures").glob("*.png")} == drawn
+
+
+@pytest.mark.usefixtures("data_folder")
+def test_a_kept_figure_names_its_records(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ASSIGNMENT_FIGURES", str(tmp_path))
+    made = records.save(Record("one", {}, {"x": np.zeros(3)}, {}), tmp_path)
+    drawing.keep(descent(), "figure", [made, made])
+    assert Image.open(tmp_path / "figure.png").info["Records"] == f"one {made.sha256[:16]}"

@@ -23,7 +23,15 @@ ROOMS = [
     *("runtime", "download", "archive", "sample", "pixels", "cifar10", "resnet", "features"),
     *("recipe", "linear", "training", "records", "predictions", "transfer", "frozen"),
     *("finetuning", "movielens", "embedding", "evaluation", "recommend", "drawing"),
-    *("contact_sheet", "image_figures", "movie_figures", "film_map", "summary", "__main__"),
+    *(
+        "contact_sheet",
+        "image_figures",
+        "movie_figures",
+        "film_map",
+        "summary",
+        "pages",
+        "__main__",
+    ),
 ]
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 
@@ -100,8 +108,8 @@ def locked() -> dict[str, list[Requirement]]:
 def in_conda() -> dict[str, str]:
     """Package to version range; every line must also say what it is for."""
     text = (ROOT / "environment.yml").read_text(encoding="utf-8").split("dependencies:\n")[1]
-    lines = re.findall(r"^  - ([\w-]+) ?(\S*)  # (\w.*)$", text, re.MULTILINE)
-    entries = re.findall(r"^  - (?!pip:)", text, re.MULTILINE)
+    lines = re.findall(r"^ +- ([\w-]+) ?(\S*)  # (\w.*)$", text, re.MULTILINE)
+    entries = re.findall(r"^ +- (?!pip:|--no-deps)", text, re.MULTILINE)
     assert len(lines) == len(entries), "every line says what it is for"
     return {name: bounds for name, bounds, _ in lines}
 

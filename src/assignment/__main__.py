@@ -5,6 +5,8 @@ python -m assignment notebooks    execute both notebooks into build/
 python -m assignment render       execute them for good: the committed outputs and figures
 python -m assignment train        execute them with every long run done again, into data/runs/
 python -m assignment keep         promote fresh runs to data/records/
+python -m assignment html         web pages from the committed notebooks, into build/site/
+python -m assignment pdf          the notebooks as PDF, into build/pdf/ (needs Chromium)
 """
 
 import os
@@ -19,7 +21,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from assignment import cifar10, movielens, records, resnet, runtime, summary
+from assignment import cifar10, movielens, pages, records, resnet, runtime, summary
 from assignment.archive import Archive
 from assignment.download import BRIEF, fetch, megabytes
 from assignment.runtime import PROJECT, AssignmentError, Mode, Source, report
@@ -121,6 +123,18 @@ def keep() -> None:
     report(f"Kept: {', '.join(names)}" if names else "There are no fresh runs; see `make train`.")
 
 
+def html() -> None:
+    """Write the pages."""
+    made = pages.build(BUILD / "site")
+    report(f"Pages, to be opened from disk: {', '.join(map(runtime.shown, made))}")
+
+
+def pdf() -> None:
+    """Print the notebooks."""
+    made = pages.build_pdf(BUILD / "pdf")
+    report(f"Printed: {', '.join(map(runtime.shown, made))}")
+
+
 def execute(name: str, target: Path, settings: dict[str, str]) -> None:
     """Run one notebook top to bottom on a fresh kernel and write it with its outputs.
 
@@ -173,6 +187,8 @@ def main(arguments: list[str]) -> int:
         "render": render,
         "train": train,
         "keep": keep,
+        "html": html,
+        "pdf": pdf,
     }
     if len(arguments) != 1 or arguments[0] not in commands:
         report(__doc__ or "")

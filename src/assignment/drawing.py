@@ -6,7 +6,7 @@ the finding along with the picture; in sample mode every figure is stamped.
 
 import functools
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec
 
 import matplotlib as mpl
@@ -14,6 +14,7 @@ from cycler import cycler
 from matplotlib.figure import Figure
 
 from assignment import runtime
+from assignment.records import Record
 from assignment.runtime import Mode
 
 PAGE_DPI = 100  # figures are as wide as the page at this density, and stored at twice it
@@ -40,11 +41,13 @@ class Drawing(Figure):
     """A figure with alternative text that states its finding."""
 
     alt: str = ""
+    records: str = ""  # the records it was drawn from, with the beginning of their checksums
 
     def png(self) -> bytes:
         """Return the picture at twice the page's resolution."""
         stream = io.BytesIO()
-        self.savefig(stream, format="png", dpi=2 * PAGE_DPI, metadata={"Description": self.alt})
+        words = {"Description": self.alt, "Records": self.records}
+        self.savefig(stream, format="png", dpi=2 * PAGE_DPI, metadata=words)
         return stream.getvalue()
 
     def __repr__(self) -> str:
@@ -57,8 +60,12 @@ class Drawing(Figure):
         return {"image/png": self.png(), "text/plain": repr(self)}, {"image/png": size}
 
 
-def keep(drawing: Drawing, name: str) -> Drawing:
-    """Save a figure under a stable name in the figures folder, and return it to be looked at."""
+def keep(drawing: Drawing, name: str, made_from: Iterable[Record] = ()) -> Drawing:
+    """Save a figure under a stable name in the figures folder, and return it to be looked at.
+
+    The picture names the records that it was drawn from, so that one that is stale can be found.
+    """
+    drawing.records = ", ".join(sorted({f"{r.name} {r.sha256[:16]}" for r in made_from}))
     folder = runtime.figures_folder()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.png").write_bytes(drawing.png())

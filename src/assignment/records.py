@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +41,15 @@ class Record:
         What came out, in numbers.
     facts : mapping
         Where and how it ran: seconds, device, versions, the commit of the code.
+    sha256 : str
+        Of its file of numbers; empty until it has one.
     """
 
     name: str
     config: Mapping[str, Any]
     arrays: Mapping[str, np.ndarray]
     facts: Mapping[str, Any]
+    sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -108,9 +111,7 @@ def run_or_load(
     arrays = {key: np.asarray(value) for key, value in outcome.arrays.items()}
     about = facts(time.monotonic() - started) | _plain(outcome.facts)
     record = Record(name, wanted, arrays, about)
-    if runtime.mode() is not Mode.SAMPLE:
-        save(record, runs_folder())
-    return record
+    return record if runtime.mode() is Mode.SAMPLE else save(record, runs_folder())
 
 
 def told(found: Sequence[Record]) -> str:
@@ -121,21 +122,19 @@ def told(found: Sequence[Record]) -> str:
     return f"{what}: {seconds:,.0f} s of computing on {devices}, kept as recorded."
 
 
-def save(record: Record, folder: Path) -> None:
+def save(record: Record, folder: Path) -> Record:
     """Write a record, the numbers first: a record is whole once its .json is there."""
     folder.mkdir(parents=True, exist_ok=True)
     stream = io.BytesIO()
     np.savez_compressed(stream, allow_pickle=False, **record.arrays)
-    about = {
-        "config": record.config,
-        "facts": record.facts,
-        "sha256": hashlib.sha256(stream.getvalue()).hexdigest(),
-    }
+    digest = hashlib.sha256(stream.getvalue()).hexdigest()
+    about = {"config": record.config, "facts": record.facts, "sha256": digest}
     text = json.dumps(about, indent=1, sort_keys=True, allow_nan=False) + "\n"
     for ending, content in ((".npz", stream.getvalue()), (".json", text.encode())):
         part = folder / f"{record.name}{ending}.part"
         part.write_bytes(content)
         part.replace(folder / f"{record.name}{ending}")
+    return replace(record, sha256=digest)
 
 
 def load(folder: Path, name: str) -> Record | None:
@@ -150,7 +149,7 @@ def load(folder: Path, name: str) -> Record | None:
             raise ValueError("its numbers do not have the checksum it names")
         with np.load(io.BytesIO(numbers), allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
-        return Record(name, about["config"], arrays, about["facts"])
+        return Record(name, about["config"], arrays, about["facts"], about["sha256"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         mend = "`git checkout` it" if folder == KEPT else "Delete it; it is made again"
         raise AssignmentError(f"{runtime.shown(path)} is damaged ({error}). {mend}.") from None
