@@ -130,6 +130,32 @@ class Browser:
     def ask(self, script: str) -> Any:
         return self.driver.execute_script(f"return {script}")
 
+    def asked(self) -> list[str]:
+        """Every address that the page has asked for since it was opened."""
+        messages = "\n".join(entry["message"] for entry in self.log("performance"))
+        request = r'Network\.requestWillBeSent".*?"request":\{.*?"url":"([^"]*)"'
+        return re.findall(request, messages)
+
+    def beyond(self) -> list[str]:
+        """What reaches over the right edge and does not scroll by itself."""
+        return list(
+            self.ask(
+                "[...document.querySelectorAll('main *')].filter(e => !e.closest('.scroll, math')"
+                " && e.getBoundingClientRect().right > window.innerWidth + 1)"
+                ".map(e => e.outerHTML.slice(0, 80))"
+            )
+        )
+
+    def inaccessible(self) -> list[tuple[str, str]]:
+        """The serious and critical findings of axe-core."""
+        from axe_core_python.selenium import Axe
+
+        return [
+            (fault["id"], fault["nodes"][0]["html"][:120])
+            for fault in Axe().run(self.driver)["violations"]
+            if fault["impact"] in ("serious", "critical")
+        ]
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
@@ -148,22 +174,14 @@ class TestInABrowser:
 
     def test_nothing_fails_and_nothing_is_asked_of_another_machine(self, browser: Browser) -> None:
         assert browser.log("browser") == []
-        asked = re.findall(
-            r'Network\.requestWillBeSent".*?"request":\{.*?"url":"([^"]*)"',
-            "\n".join(entry["message"] for entry in browser.log("performance")),
-        )
+        asked = browser.asked()
         assert asked
         assert not [url for url in asked if not url.startswith(("file:", "data:"))]
 
     def test_nothing_is_wider_than_the_window(self, browser: Browser, width: int) -> None:
         assert browser.ask("window.innerWidth") == width
         assert browser.ask("document.documentElement.scrollWidth") <= width
-        beyond = browser.ask(
-            "[...document.querySelectorAll('main *')].filter(e => !e.closest('.scroll, math')"
-            " && e.getBoundingClientRect().right > window.innerWidth + 1)"
-            ".map(e => e.outerHTML.slice(0, 80))"
-        )
-        assert beyond == []
+        assert browser.beyond() == []
 
     def test_every_image_is_there(self, browser: Browser) -> None:
         assert browser.ask("[...document.images].every(i => i.complete && i.naturalWidth > 100)")
@@ -179,14 +197,24 @@ class TestInABrowser:
         assert not re.findall(r"\$[^$\n]+\$|\\(?:frac|sum|top|neq|lVert)\b", text)
 
     def test_it_is_accessible(self, browser: Browser) -> None:
-        from axe_core_python.selenium import Axe
+        assert browser.inaccessible() == []
 
-        found = Axe().run(browser.driver)["violations"]
-        assert [
-            (fault["id"], fault["nodes"][0]["html"][:120])
-            for fault in found
-            if fault["impact"] in ("serious", "critical")
-        ] == []
+
+@pytest.mark.needs("browser")
+def test_every_check_can_fail(tmp_path: Path, browser: Browser) -> None:
+    page = tmp_path / "bad.html"
+    page.write_text(
+        "<html lang='en'><title>bad</title><body><main><h1>Bad</h1>"
+        "<img src='http://127.0.0.1:9/picture.png'><p style='color: #ccc'>pale</p>"
+        "<div style='width: 3000px'>wide</div></main></body></html>",
+        encoding="utf-8",
+    )
+    browser.open(page, 390)
+    assert "http://127.0.0.1:9/picture.png" in browser.asked()
+    assert browser.log("browser")
+    assert len(browser.beyond()) == 1
+    assert {fault for fault, _ in browser.inaccessible()} == {"color-contrast", "image-alt"}
+    assert not browser.ask("[...document.images].every(i => i.naturalWidth > 100)")
 
 
 @pytest.mark.needs("browser")
