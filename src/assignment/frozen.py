@@ -58,7 +58,7 @@ def head(
         return Outcome(outcome.arrays, {**outcome.facts, **cost})
 
     config = identity(data, first, final) | {"reading": asdict(reading), "recipe": asdict(recipe)}
-    wait = partial(_waiting, reading, data, first, final)
+    wait = partial(_waiting, reading, data, recipe, first, final)
     return answered(records.run_or_load(name, config, run, wait, quiet=True), data)
 
 
@@ -74,7 +74,7 @@ def sweep(name: str, data: Cifar10, reading: Reading, recipes: Sequence[Recipe])
 
     config = identity(data, None, False)
     config |= {"reading": asdict(reading), "recipes": [asdict(recipe) for recipe in recipes]}
-    wait = partial(_waiting, reading, data, None, False)
+    wait = partial(_waiting, reading, data, recipes[0], layers=len(recipes))
     found = records.run_or_load(name, config, run, wait, quiet=True)
     return [float(accuracy) for accuracy in found.arrays["accuracy"]]
 
@@ -102,7 +102,7 @@ def over_splits(
 
     config = identity(data, None, False)
     config |= {"reading": asdict(reading), "recipe": asdict(recipe), "splits": count}
-    wait = partial(_waiting, reading, data, None, False)
+    wait = partial(_waiting, reading, data, recipe, layers=count)
     found = records.run_or_load(name, config, run, wait, quiet=True)
     return [float(accuracy) for accuracy in found.arrays["accuracy"]]
 
@@ -121,7 +121,7 @@ def certified(name: str, data: Cifar10, reading: Reading, recipe: Recipe) -> Cer
 
     config = identity(data, None, False)
     config |= {"reading": asdict(reading), "recipe": asdict(recipe), "certificate": True}
-    wait = partial(_waiting, reading, data, None, False)
+    wait = partial(_waiting, reading, data, recipe)
     found = records.run_or_load(name, config, run, wait, quiet=True)
     return Certificate(**{name: value.item() for name, value in found.arrays.items()})
 
@@ -143,11 +143,26 @@ def _head(splits: Mapping[str, Split], recipe: Recipe) -> tuple[SoftmaxRegressio
     return layer, fit.history[fit.best].validation_accuracy
 
 
-def _waiting(reading: Reading, data: Cifar10, first: int | None, final: bool) -> float:
-    """Estimate the time that is still to be spent on features; the layer takes seconds."""
-    backbone = resnet.load()
-    images = [split.images for split in seen(data, first, final).values()]
-    return sum(features.seconds(backbone, images, view) for view in reading.all_views())
+def _waiting(
+    reading: Reading,
+    data: Cifar10,
+    recipe: Recipe,
+    first: int | None = None,
+    final: bool = False,
+    layers: int = 1,
+) -> float:
+    """Estimate the time for features that are not cached yet, and for linear layers on them."""
+    backbone, splits = resnet.load(), seen(data, first, final)
+    images = [split.images for split in splits.values()]
+    extraction = sum(features.seconds(backbone, images, view) for view in reading.all_views())
+    one = features.extract(backbone.network, images[0][:1], View(32))
+    blank = torch.zeros(
+        1, sum(one[stage].shape[1] for stage in reading.stages) * len(reading.sizes)
+    )
+    layer = SoftmaxRegression(torch.cat([blank, blank])).to(runtime.device())
+    labels = splits["train"].labels
+    train = Split(blank.to(labels.device).expand(len(labels), -1), labels)
+    return extraction + layers * training.seconds(layer, train, recipe, _as_they_are)
 
 
 def _as_they_are(inputs: Tensor, _: torch.Generator | None) -> Tensor:
@@ -182,4 +197,9 @@ def in_name_only(
 
     config = identity(data, first, False)
     config |= {"train mode": [size, batch], "recipe": asdict(recipe)}
-    return answered(records.run_or_load(name, config, run, quiet=True), data)
+
+    def wait() -> float:
+        images = sum(map(len, seen(data, first, False).values()))
+        return images * features.pace(resnet.load(), View(size_here(size)))
+
+    return answered(records.run_or_load(name, config, run, wait, quiet=True), data)
