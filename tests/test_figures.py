@@ -3,6 +3,7 @@
 import io
 import re
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -355,7 +356,7 @@ def test_every_label_says_prediction_confidence_and_truth_in_readable_type() -> 
     figure, _ = ten_classes()
     said = answers()[1]
     sure = said.logits.double().softmax(1).amax(1)
-    short = [name.replace("automobile", "auto") for name in CLASSES]
+    short = [{"airplane": "plane", "automobile": "auto"}.get(name, name) for name in CLASSES]
     assert labels(figure) == [
         f"{short[said.logits[i].argmax()]} {sure[i]:.0%}\nis {short[said.labels[i]]}"
         for i in chosen().values()
@@ -464,11 +465,16 @@ def test_the_hardest_class_is_at_the_bottom() -> None:
     assert values[[0, -2, -1]] == pytest.approx([6 / 12, 10 / 12, 1.0])
 
 
+def named_records(path: Path) -> str:
+    with Image.open(path) as picture:
+        return str(picture.info["Records"])
+
+
 @pytest.mark.parametrize(
     "path", sorted((runtime.PROJECT / "figures").glob("*.png")), ids=lambda path: path.stem
 )
 def test_a_committed_figure_is_drawn_from_the_records_as_they_are(path: Path) -> None:
-    named = Image.open(path).info["Records"]
+    named = named_records(path)
     for name, begins in (entry.split() for entry in named.split(", ") if entry):
         record = records.load(records.KEPT, name)
         assert record is not None, f"{name} is gone: run `make render`"
@@ -489,4 +495,26 @@ def test_a_kept_figure_names_its_records(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setenv("ASSIGNMENT_FIGURES", str(tmp_path))
     made = records.save(Record("one", {}, {"x": np.zeros(3)}, {}), tmp_path)
     drawing.keep(descent(), "figure", [made, made])
-    assert Image.open(tmp_path / "figure.png").info["Records"] == f"one {made.sha256[:16]}"
+    assert named_records(tmp_path / "figure.png") == f"one {made.sha256[:16]}"
+
+
+def test_labels_of_neighbours_do_not_run_into_each_other() -> None:
+    figure, _ = ten_classes()
+    boxes = [
+        text.get_window_extent(dpi=200)
+        for text in figure.axes[0].texts
+        if text.get_text().count("\n") == 1
+    ]
+    rows: dict[int, list[tuple[float, float]]] = {}
+    for box in boxes:
+        rows.setdefault(round(box.y1), []).append((box.x0, box.x1))
+    for spans in rows.values():
+        ordered = sorted(spans)
+        for (_, right), (left, _) in pairwise(ordered):
+            assert right <= left
+
+
+def test_a_model_without_errors_has_its_sheet() -> None:
+    perfect = Predictions(torch.eye(10) * 9, torch.arange(10))
+    split = Split(torch.zeros(10, 3, 32, 32, dtype=torch.uint8), torch.arange(10))
+    assert "50 places are empty" in contact_sheet.most_confident(split, perfect, CLASSES, "m").alt
