@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -75,14 +76,41 @@ def test_it_still_says_what_is_committed(path: Path) -> None:
     assert run.returncode == 0, run.stdout
 
 
+def text_of(output: Any) -> str:
+    """What a reader sees of an output: its text, or its table."""
+    data = output.get("data", {})
+    return str(output.get("text") or data.get("text/html") or data.get("text/plain") or "")
+
+
 @pytest.mark.needs("real_data")
-def test_a_changed_number_is_noticed(tmp_path: Path) -> None:
-    notebook = nbformat.read(NOTEBOOKS[1], as_version=4)
-    cell = next(c for c in notebook.cells if "Likes and co-likes" in str(c.get("outputs")))
-    cell.outputs[0].data["text/html"] = cell.outputs[0].data["text/html"].replace("610", "611")
-    notebook.cells = notebook.cells[: notebook.cells.index(cell) + 1]
-    forged = tmp_path / NOTEBOOKS[1].name
-    nbformat.write(notebook, forged)
-    run = nbval(forged, "--nbval", mode="recorded")
+@pytest.mark.parametrize(
+    ("notebook", "found_in", "number"),
+    [
+        (0, "Images per class and split", "45000"),  # a table
+        (0, "Images: (3, 32, 32)", "4500"),  # a printed line
+        (0, "Figure: 6 training images", "10 classes"),  # the words of a figure
+        (1, "Likes and co-likes", "610"),
+    ],
+)
+def test_a_changed_number_is_noticed(
+    notebook: int, found_in: str, number: str, tmp_path: Path
+) -> None:
+    forged = nbformat.read(NOTEBOOKS[notebook], as_version=4)
+    place, output = next(
+        (place, output)
+        for place, cell in enumerate(forged.cells)
+        for output in cell.get("outputs", [])
+        if found_in in text_of(output)
+    )
+    other = number.replace(number[0], "7", 1)
+    for holder in (output, output.get("data", {})):
+        for kind, text in holder.items():
+            if isinstance(text, str) and kind != "image/png":
+                holder[kind] = text.replace(number, other)
+    assert other in text_of(output)
+    forged.cells = forged.cells[: place + 1]
+    path = tmp_path / NOTEBOOKS[notebook].name
+    nbformat.write(forged, path)
+    run = nbval(path, "--nbval", mode="recorded")
     assert run.returncode == 1
-    assert "611" in run.stdout
+    assert other in run.stdout
