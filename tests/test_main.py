@@ -164,6 +164,7 @@ def test_render_writes_outputs_and_replaces_figures(
     project: Path, data_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     official_stand_in(data_folder, monkeypatch)
+    (project / "README.md").write_text("nothing to fill in", encoding="utf-8")
     draw = "import os, pathlib; folder = pathlib.Path(os.environ['ASSIGNMENT_FIGURES'])"
     write(project, draw, "folder.mkdir(parents=True); (folder / 'new.png').write_bytes(b'new')")
     commit(project)

@@ -160,7 +160,7 @@ class Fit:
     """A finished run; vectors are float32 [movies, dim], and of no use where it diverged."""
 
     config: Config
-    losses: np.ndarray  # float64 [iterations + 1], fewer if diverged; good to 5e-7 of ||X||^2
+    losses: np.ndarray  # float64 [iterations + 1], fewer if diverged; good to 1e-6 of ||X||^2
     final: float  # the cost of `vectors` in float64, infinite if diverged
     vectors: np.ndarray
     seconds: float
