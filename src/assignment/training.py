@@ -247,7 +247,7 @@ class _Run:
         path.with_suffix(".part").replace(path)
 
     def resume(self, path: Path) -> None:
-        """Go on from a checkpoint; one that cannot be read is no reason to stop."""
+        """Go on from a checkpoint; a damaged one is refused."""
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
             progress = {name: state[name] for name in _PROGRESS}
