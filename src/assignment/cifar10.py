@@ -106,6 +106,20 @@ class Cifar10:
         )
 
 
+def few(data: Cifar10, each: int) -> Cifar10:
+    """Keep only the first few training images of every class; nobody else's images change."""
+    labels = data.train.labels
+    kept = [(labels == label).nonzero()[:each, 0] for label in range(len(data.classes))]
+    chosen = torch.cat(kept).sort().values
+    part = {"whole": data.source.sha256, "training images of each class": str(each)}
+    source = replace(
+        data.source,
+        detail=f"{data.source.detail}; {each} training images of each class",
+        sha256=runtime.fingerprint(part),
+    )
+    return replace(data, train=Split(data.train.images[chosen], labels[chosen]), source=source)
+
+
 def load(split: int = 0, effort: Effort = STUBBORN) -> Cifar10:
     """Load CIFAR-10: synthetic in sample mode, else local files, else downloaded ones.
 

@@ -26,8 +26,10 @@ class Plan:
     Attributes
     ----------
     recipe : Recipe
-    size : int
-        Pixels a side.
+    sizes : tuple of int
+        Pixels a side, epoch by epoch; the last one stays for the epochs that are left.
+    judged : int, optional
+        Pixels a side whenever the network is judged; the last of `sizes` where not given.
     trained : str
         The first part that learns, see `resnet.classifier`.
     pretrained : bool
@@ -36,22 +38,24 @@ class Plan:
     """
 
     recipe: Recipe
-    size: int = 64
+    sizes: tuple[int, ...] = (64,)
+    judged: int | None = None
     trained: str = "all"
     pretrained: bool = True
     shift: int = 4
 
-    def look(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
+    def look(self, images: Tensor, moment: training.Moment | None) -> Tensor:
         """uint8 [N, 3, 32, 32] to network input, mirrored and shifted while training."""
-        small = pixels.scale(images)
-        if generator is not None:
-            small = pixels.augment(small, generator, self.shift)
-        shown = pixels.resize(pixels.normalise(small), size_here(self.size))
+        small, size = pixels.scale(images), self.judged or self.sizes[-1]
+        if moment is not None:
+            small = pixels.augment(small, moment.generator, self.shift)
+            size = self.sizes[min(moment.epoch, len(self.sizes) - 1)]
+        shown = pixels.resize(pixels.normalise(small), size_here(size))
         return resnet.laid_out(shown, shown.device)
 
 
 # For the impatient: about ten minutes on two cores of a laptop without bfloat16.
-IMPATIENT = Plan(Recipe(epochs=2, lr=0.02, head_lr=0.1, smoothing=0.1), size=48)
+IMPATIENT = Plan(Recipe(epochs=2, lr=0.02, head_lr=0.1, smoothing=0.1), sizes=(48,))
 
 
 def finetune(

@@ -165,7 +165,7 @@ def _waiting(
     return extraction + layers * training.seconds(layer, train, recipe, _as_they_are)
 
 
-def _as_they_are(inputs: Tensor, _: torch.Generator | None) -> Tensor:
+def _as_they_are(inputs: Tensor, _: training.Moment | None) -> Tensor:
     return inputs
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,20 @@ from assignment.recipe import Recipe, groups
 from assignment.runtime import AssignmentError, report
 
 CHECKPOINT_SECONDS = 60.0
+TIMED = 4  # steps behind an estimate
 LOOK_EVERY = 50  # steps between looks at whether the loss is still a number
-# Stored inputs to what the model sees; with a generator it may be at random, for a training step.
-Look = Callable[[Tensor, torch.Generator | None], Tensor]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What belongs to a training step beside its inputs: chance of its own, and its epoch."""
+
+    generator: torch.Generator
+    epoch: int
+
+
+# Stored inputs to what the model sees: at a moment of the training, or (None) when it is judged.
+Look = Callable[[Tensor, Moment | None], Tensor]
 
 
 @dataclass(frozen=True)
@@ -121,8 +133,8 @@ def fit(
     began = saved = time.perf_counter()
     bar = tqdm(total=steps, initial=run.step, desc="training", leave=False)
     with bar, _continues(checkpoint):
-        for batch, generator in _batches(train, recipe, run.step, per_epoch):
-            run.learn(look(batch.images, generator), batch.labels, (run.step + 1) / steps)
+        for batch, moment in _batches(train, recipe, run.step, per_epoch):
+            run.learn(look(batch.images, moment), batch.labels, (run.step + 1) / steps)
             bar.update()
             if run.step % LOOK_EVERY == 0 or run.step == steps:
                 run.check()
@@ -150,16 +162,29 @@ def fit(
 
 
 def seconds(model: nn.Module, train: Split, recipe: Recipe, look: Look) -> float:
-    """Estimate how long the steps of a run take on this device, from a few on a copy."""
-    steps = max(1, len(train) // recipe.batch) * recipe.epochs
-    run = _Run(copy.deepcopy(model), replace(recipe, epochs=4))
-    began = time.perf_counter()
-    for batch, generator in _batches(train, run.recipe, 0, 1):
-        if run.step == 1:
-            began = time.perf_counter()  # the first step includes setting up
-        run.learn(look(batch.images, generator), batch.labels, 0.0)
-        run.check()  # waits for the device
-    return (time.perf_counter() - began) / (run.step - 1) * steps
+    """Estimate how long the steps of a run take on this device, from a few on a copy.
+
+    A few for every shape of input, where the look changes it from epoch to epoch.
+    """
+    run = _Run(copy.deepcopy(model), recipe)
+    per_epoch = max(1, len(train) // recipe.batch)
+    longer = replace(recipe, epochs=recipe.epochs + TIMED)  # enough steps also for a tiny run
+    known: dict[torch.Size, float] = {}
+    total = 0.0
+    for epoch in range(recipe.epochs):
+        batches = list(islice(_batches(train, longer, epoch * per_epoch, per_epoch), TIMED))
+        first, moment = batches[0]
+        shape = look(first.images, replace(moment, epoch=epoch)).shape
+        if shape not in known:
+            began = time.perf_counter()
+            for number, (batch, _) in enumerate(batches):
+                if number == 1:
+                    began = time.perf_counter()  # the first step includes setting up
+                run.learn(look(batch.images, replace(moment, epoch=epoch)), batch.labels, 0.0)
+                run.check()  # waits for the device
+            known[shape] = (time.perf_counter() - began) / (len(batches) - 1)
+        total += per_epoch * known[shape]
+    return total
 
 
 @contextmanager
@@ -272,8 +297,8 @@ _PROGRESS = ("step", "seconds", "history", "best", "sums")
 
 def _batches(
     train: Split, recipe: Recipe, start: int, per_epoch: int
-) -> Iterator[tuple[Split, torch.Generator]]:
-    """Yield the batches from a step on, each with the chance that belongs to its step."""
+) -> Iterator[tuple[Split, Moment]]:
+    """Yield the batches from a step on, each with its moment."""
     order = torch.empty(0, dtype=torch.long)
     for number in range(start, per_epoch * recipe.epochs):
         epoch, within = divmod(number, per_epoch)
@@ -282,4 +307,4 @@ def _batches(
             order = torch.randperm(len(train), generator=shuffle).to(train.labels.device)
         chosen = order[within * recipe.batch : (within + 1) * recipe.batch]
         generator = torch.Generator().manual_seed(1_000_003 * (recipe.seed + 1) + number)
-        yield Split(train.images[chosen], train.labels[chosen]), generator
+        yield Split(train.images[chosen], train.labels[chosen]), Moment(generator, epoch)
