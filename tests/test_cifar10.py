@@ -9,6 +9,7 @@ import pickle
 import struct
 import tracemalloc
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -173,6 +174,20 @@ def test_split_takes_a_tenth_of_every_class(labels: list[int], split: int) -> No
     for label in set(labels):
         chosen = [taken for taken, other in zip(mask, labels, strict=True) if other == label]
         assert abs(sum(chosen) - len(chosen) / 10) <= 0.5
+
+
+@pytest.mark.parametrize("each", [1, 3, 100])
+def test_a_few_are_the_first_of_every_class(folder: Path, each: int) -> None:
+    whole = cifar10.read(folder)
+    some = cifar10.few(whole, each)
+    seen: Counter[int] = Counter()
+    kept = [seen.update([label]) or seen[label] <= each for label in whole.train.labels.tolist()]
+    assert torch.equal(some.train.images, whole.train.images[torch.tensor(kept)])
+    assert torch.equal(some.train.labels, whole.train.labels[torch.tensor(kept)])
+    assert (some.validation, some.test) == (whole.validation, whole.test)
+    sources = {of.source.sha256 for of in (whole, some, cifar10.few(whole, each + 1))}
+    assert len(sources) == 3
+    assert f"{each} training images of each class" in some.source.detail
 
 
 def test_every_image_lands_in_exactly_one_split(folder: Path) -> None:

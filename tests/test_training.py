@@ -17,7 +17,7 @@ from assignment.recipe import Recipe, groups
 from assignment.resnet import Backbone
 from assignment.runtime import AssignmentError, Source
 from assignment.sample import SmallBackbone
-from assignment.training import Epoch, Fit, Look, fit
+from assignment.training import Epoch, Fit, Look, Moment, fit
 
 RECIPE = Recipe(epochs=3, batch=16, lr=0.05)
 PER_EPOCH = 4
@@ -60,13 +60,13 @@ def network(trained: str = "all") -> nn.Module:
     return resnet.classifier(Backbone(pretrained.eval(), source), trained=trained)
 
 
-def as_they_are(inputs: Tensor, generator: torch.Generator | None) -> Tensor:
+def as_they_are(inputs: Tensor, moment: Moment | None) -> Tensor:
     return inputs
 
 
-def augmented(inputs: Tensor, generator: torch.Generator | None) -> Tensor:
+def augmented(inputs: Tensor, moment: Moment | None) -> Tensor:
     shown = pixels.scale(inputs)
-    return shown if generator is None else pixels.augment(shown, generator, most=2)
+    return shown if moment is None else pixels.augment(shown, moment.generator, most=2)
 
 
 def state_of(model: nn.Module) -> State:
@@ -87,8 +87,8 @@ class Witness:
         self.before_steps: list[State] = []
         self.after_epochs: list[State] = []
 
-    def __call__(self, inputs: Tensor, generator: torch.Generator | None) -> Tensor:
-        if generator is None:
+    def __call__(self, inputs: Tensor, moment: Moment | None) -> Tensor:
+        if moment is None:
             self.after_epochs.append(state_of(self.model))
         else:
             self.batches.append(inputs)
@@ -148,10 +148,10 @@ def interrupting(look: Look, steps: int, looks: int = 1_000) -> Look:
     """Stop after so many training steps, or so many looks at validation images."""
     trained, judged = itertools.count(1), itertools.count(1)
 
-    def shown(inputs: Tensor, generator: torch.Generator | None) -> Tensor:
-        if next(judged) > looks if generator is None else next(trained) > steps:
+    def shown(inputs: Tensor, moment: Moment | None) -> Tensor:
+        if next(judged) > looks if moment is None else next(trained) > steps:
             raise KeyboardInterrupt
-        return look(inputs, generator)
+        return look(inputs, moment)
 
     return shown
 
@@ -589,11 +589,30 @@ def test_an_estimate_changes_nothing(average: float) -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_an_estimate_is_three_steps_times_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_estimate_is_the_time_of_a_step_times_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = SimpleNamespace(perf_counter=itertools.count(100).__next__)
     monkeypatch.setattr(training, "time", clock)
     estimate = training.seconds(layer(), rows(), replace(RECIPE, epochs=6), as_they_are)
-    assert estimate == pytest.approx(6 * PER_EPOCH / 3)
+    assert estimate == 6 * PER_EPOCH  # the clock ticks once in a step
+
+
+def test_an_estimate_times_every_shape_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown, clock = list[int](), SimpleNamespace(perf_counter=lambda: 0.0)
+
+    def growing(inputs: Tensor, moment: Moment | None) -> Tensor:
+        assert moment is not None
+        return functional.pad(as_they_are(inputs, moment), (0, 0, 0, 2 if moment.epoch > 3 else 0))
+
+    class Slower(nn.Linear):
+        def forward(self, inputs: Tensor) -> Tensor:
+            shown.append(len(inputs))
+            clock.perf_counter = lambda: float(sum(shown))
+            return super().forward(inputs)[:16]
+
+    monkeypatch.setattr(training, "time", clock)
+    estimate = training.seconds(Slower(6, 3), rows(), replace(RECIPE, epochs=6), growing)
+    assert shown == [16] * 4 + [18] * 4
+    assert estimate == PER_EPOCH * (4 * 16 + 2 * 18)
 
 
 @pytest.mark.parametrize("count", [10, 16, 40])

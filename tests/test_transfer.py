@@ -30,6 +30,7 @@ from assignment.recipe import Recipe
 from assignment.resnet import Backbone
 from assignment.runtime import Source
 from assignment.sample import SmallBackbone
+from assignment.training import Moment
 from assignment.transfer import Answer
 
 DATA, PRECISION = runtime.data_folder(), runtime.precision
@@ -47,7 +48,7 @@ def in_name_only(name: str, data: Cifar10, recipe: Recipe = RECIPE, **more: Any)
 
 
 def finetune(name: str, data: Cifar10, recipe: Recipe = RECIPE, **more: Any) -> Answer:
-    return finetuning.finetune(name, data, Plan(recipe, size=32), **more)
+    return finetuning.finetune(name, data, Plan(recipe, sizes=(32,)), **more)
 
 
 WAYS: dict[str, Way] = {"head": head, "in name only": in_name_only, "finetune": finetune}
@@ -195,7 +196,7 @@ def test_a_recorded_layer_says_it_again(mirror: bool) -> None:
 )
 @pytest.mark.usefixtures("sample_mode")
 def test_only_the_named_parts_are_counted_as_trained(trained: str, parameters: int) -> None:
-    plan = Plan(RECIPE, size=32, trained=trained)
+    plan = Plan(RECIPE, sizes=(32,), trained=trained)
     answer = finetuning.finetune("one", sealed(tiny()), plan)
     assert answer.record.facts["trainable parameters"] == parameters
 
@@ -239,19 +240,34 @@ def test_frozen_in_name_only_is_another_model_and_spares_the_network(
 
 def test_training_looks_are_augmented_and_the_others_are_not() -> None:
     images = tiny().train.images[:64]
-    plan = Plan(RECIPE, size=40)
+    plan = Plan(RECIPE, sizes=(40,))
     plain = plan.look(images, None)
     assert torch.allclose(plain, View(40).prepare(images), atol=1e-5)
     once, again, other = (
-        plan.look(images, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+        plan.look(images, Moment(torch.Generator().manual_seed(seed), 0)) for seed in (1, 1, 2)
     )
     assert once.shape == plain.shape == (64, 3, 40, 40)
     assert torch.equal(once, again)
     assert not torch.equal(once, other)
-    mirrored_only = replace(plan, shift=0).look(images, torch.Generator().manual_seed(1))
+    moment = Moment(torch.Generator().manual_seed(1), 0)
+    mirrored_only = replace(plan, shift=0).look(images, moment)
     turned = plain.flip(3)
     for shown, one, two in zip(mirrored_only, plain, turned, strict=True):
         assert torch.allclose(shown, one, atol=1e-5) or torch.allclose(shown, two, atol=1e-5)
+
+
+def test_images_grow_from_epoch_to_epoch_and_are_judged_at_one_size() -> None:
+    images = tiny().train.images[:8]
+    plan = Plan(RECIPE, sizes=(32, 40, 40, 48))
+
+    def seen(plan: Plan, epoch: int | None) -> int:
+        moment = None if epoch is None else Moment(torch.Generator().manual_seed(1), epoch)
+        return plan.look(images, moment).shape[-1]
+
+    assert [seen(plan, epoch) for epoch in range(6)] == [32, 40, 40, 48, 48, 48]
+    assert seen(plan, None) == 48
+    larger = replace(plan, judged=56)
+    assert [seen(larger, epoch) for epoch in (None, 0, 3)] == [56, 32, 48]
 
 
 # --- it learns ------------------------------------------------------------------------------------
@@ -268,7 +284,7 @@ def test_a_layer_on_frozen_features_learns() -> None:
 
 @pytest.mark.usefixtures("sample_mode")
 def test_a_finetuned_network_learns() -> None:
-    plan = Plan(Recipe(epochs=3, batch=32, lr=0.05), size=32, shift=2)
+    plan = Plan(Recipe(epochs=3, batch=32, lr=0.05), sizes=(32,), shift=2)
     answer = finetuning.finetune("one", sealed(synthetic()), plan, first=640)
     assert answer.record.facts["validation"]["accuracy"] > 0.7
     assert answer.history[-1, 0] < answer.history[0, 0]
@@ -383,11 +399,11 @@ def stopped(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(training, "seconds", lambda *_: 1.0)
     look, steps = Plan.look, list[int]()
 
-    def stopping(plan: Plan, images: Tensor, generator: torch.Generator | None) -> Tensor:
-        steps.extend([1] if generator is not None else [])
+    def stopping(plan: Plan, images: Tensor, moment: Moment | None) -> Tensor:
+        steps.extend([1] if moment is not None else [])
         if len(steps) > 5:
             raise KeyboardInterrupt
-        return look(plan, images, generator)
+        return look(plan, images, moment)
 
     with monkeypatch.context() as patch:
         patch.setattr(Plan, "look", stopping)
@@ -440,7 +456,7 @@ def test_another_run_does_not_go_on_from_the_stopped_one(
 @pytest.mark.usefixtures("sample_mode")
 def test_cpu_and_cuda_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "precision", PRECISION)
-    plan, images = Plan(RECIPE, size=64), tiny().test.images
+    plan, images = Plan(RECIPE, sizes=(64,)), tiny().test.images
     said = []
     for on in (torch.device("cpu"), torch.device("cuda")):
         network = resnet.placed(SmallBackbone().eval(), on)

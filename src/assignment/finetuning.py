@@ -7,7 +7,6 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 
-import torch
 from torch import Tensor, nn
 
 from assignment import pixels, records, resnet, runtime, training

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +59,7 @@ class Fit:
     ----------
     history : tuple of Epoch
     best : int
-        The epoch (from 0) that was kept: the one of the highest validation accuracy, the first
-        where several have it, or the last.
+        The epoch (from 0) that was kept: the first of highest validation accuracy, or the last.
     model : Module
         With the weights of that epoch, in eval mode.
     seconds : float
@@ -162,28 +160,22 @@ def fit(
 
 
 def seconds(model: nn.Module, train: Split, recipe: Recipe, look: Look) -> float:
-    """Estimate how long the steps of a run take on this device, from a few on a copy.
-
-    A few for every shape of input, where the look changes it from epoch to epoch.
-    """
+    """Estimate how long a run takes on this device, from a few steps with every shape of input."""
     run = _Run(copy.deepcopy(model), recipe)
-    per_epoch = max(1, len(train) // recipe.batch)
-    longer = replace(recipe, epochs=recipe.epochs + TIMED)  # enough steps also for a tiny run
+    batch, moment = next(_batches(train, recipe, 0, 1))
     known: dict[torch.Size, float] = {}
     total = 0.0
     for epoch in range(recipe.epochs):
-        batches = list(islice(_batches(train, longer, epoch * per_epoch, per_epoch), TIMED))
-        first, moment = batches[0]
-        shape = look(first.images, replace(moment, epoch=epoch)).shape
+        now = replace(moment, epoch=epoch)
+        shape = look(batch.images, now).shape
         if shape not in known:
-            began = time.perf_counter()
-            for number, (batch, _) in enumerate(batches):
-                if number == 1:
-                    began = time.perf_counter()  # the first step includes setting up
-                run.learn(look(batch.images, replace(moment, epoch=epoch)), batch.labels, 0.0)
+            ends = []
+            for _ in range(TIMED):
+                run.learn(look(batch.images, now), batch.labels, 0.0)
                 run.check()  # waits for the device
-            known[shape] = (time.perf_counter() - began) / (len(batches) - 1)
-        total += per_epoch * known[shape]
+                ends.append(time.perf_counter())
+            known[shape] = (ends[-1] - ends[0]) / (TIMED - 1)  # the first includes setting up
+        total += known[shape] * max(1, len(train) // recipe.batch)
     return total
 
 
@@ -212,16 +204,12 @@ class _Run:
     def __post_init__(self) -> None:
         recipe = self.recipe
         self.optimiser = torch.optim.SGD(
-            groups(self.model, recipe),
-            momentum=recipe.momentum,
-            nesterov=recipe.momentum > 0,
+            groups(self.model, recipe), momentum=recipe.momentum, nesterov=recipe.momentum > 0
         )
-        average = get_ema_multi_avg_fn(recipe.average)
-        self.average = (
-            AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
-            if recipe.average
-            else None
-        )
+        self.average = None
+        if recipe.average:
+            average = get_ema_multi_avg_fn(recipe.average)
+            self.average = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
         self.judged = self.average.module if self.average else self.model
         # Summed loss and hits of this epoch, on the device: reading them would wait for it.
         self.sums = torch.zeros(2, device=next(self.model.parameters()).device)
