@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -131,9 +132,15 @@ def curves() -> Drawing:
     return image_figures.curves(histories, {"one": 3, "two": 2}, "it falls")
 
 
-def mistakes() -> Drawing:
-    ways = {"right": {32: 0.5, 224: 0.9}, "not normalised": {32: 0.4, 64: 0.6, 224: 0.8}}
-    return image_figures.mistakes(ways, "normalise")
+WAYS = {"right": {32: 0.5, 2240: 0.9}, "not normalised": {32: 0.4, 64: 0.6, 2240: 0.8}}
+
+
+def lines_by_ratio() -> Drawing:
+    return image_figures.accuracy_lines(WAYS, "pixels", "normalise", doubling=True)
+
+
+def lines_by_number() -> Drawing:
+    return image_figures.accuracy_lines(WAYS, "epoch", "normalise")
 
 
 def reliability() -> Drawing:
@@ -156,7 +163,7 @@ FIGURES = [
     *(examples, overview, colikes, descent, overlap, overlap_and_loss),
     *(norms, dimensions, held_out, mapped),
     *(surest, named_wrongly, sheet),
-    *(curves, mistakes, reliability, confusions, class_accuracies),
+    *(curves, lines_by_ratio, lines_by_number, reliability, confusions, class_accuracies),
 ]
 
 
@@ -426,10 +433,15 @@ def test_curves_mark_the_epoch_that_was_kept() -> None:
         assert (np.asarray(validation.get_ydata()) == history[:, column + 2]).all()
 
 
-def test_mistakes_are_marked_at_every_size_that_was_tried() -> None:
-    (axes,) = mistakes().axes
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["32", "64", "224"]
-    assert [len(np.asarray(line.get_xdata())) for line in axes.lines] == [2, 3]
+@pytest.mark.parametrize(("draw", "scale"), [(lines_by_ratio, "log"), (lines_by_number, "linear")])
+def test_lines_are_marked_at_every_number_that_was_tried(
+    draw: Callable[[], Drawing], scale: str
+) -> None:
+    (axes,) = draw().axes
+    assert axes.get_xscale() == scale
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["32", "64", "2,240"]
+    for line, found in zip(axes.lines, WAYS.values(), strict=True):
+        assert dict(zip(line.get_xdata(), line.get_ydata(), strict=True)) == found
 
 
 def test_reliability_states_the_error_of_each_variant() -> None:

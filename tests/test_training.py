@@ -589,7 +589,9 @@ def test_an_estimate_changes_nothing(average: float) -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_an_estimate_is_the_time_of_a_step_times_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_estimate_is_a_steps_time_by_their_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     clock = SimpleNamespace(perf_counter=itertools.count(100).__next__)
     monkeypatch.setattr(training, "time", clock)
     estimate = training.seconds(layer(), rows(), replace(RECIPE, epochs=6), as_they_are)

@@ -61,7 +61,7 @@ def finetune(
     name: str, data: Cifar10, plan: Plan, first: int | None = None, final: bool = False
 ) -> Answer:
     """Train the network on images, or load the run that did; parameters as in `frozen.head`."""
-    plan = replace(plan, recipe=quick(plan.recipe))
+    plan = replace(plan, recipe=quick(plan.recipe, most=3 if final else 1))
     config = identity(data, first, final) | {"plan": asdict(plan)}
 
     def network(backbone: resnet.Backbone) -> nn.Module:

@@ -77,25 +77,32 @@ def curves(histories: Mapping[str, np.ndarray], best: Mapping[str, int], alt: st
 
 
 @drawn
-def mistakes(accuracies: Mapping[str, Mapping[int, float]], alt: str) -> Drawing:
-    """Draw accuracy against input size, one line per way of preparing the images.
+def accuracy_lines(
+    accuracies: Mapping[str, Mapping[int, float]], label: str, alt: str, doubling: bool = False
+) -> Drawing:
+    """Draw validation accuracy against a whole number, one line per way of doing something.
 
     Parameters
     ----------
     accuracies : mapping of str to mapping of int to float
-        Way to size to accuracy.
+        Way to number to accuracy.
+    label : str
+        What the number is.
     alt : str
+    doubling : bool
+        Whether equal steps of the axis are equal ratios.
     """
     drawing = empty(7, 3, alt)
     axes = drawing.subplots()
-    for (way, by_size), marker in zip(accuracies.items(), "os^Dv", strict=False):
-        axes.plot(list(by_size), list(by_size.values()), marker=marker, label=way)
-    sizes = sorted({size for by_size in accuracies.values() for size in by_size})
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(sizes, [str(size) for size in sizes])
-    axes.xaxis.set_minor_locator(NullLocator())
+    for (way, found), marker in zip(accuracies.items(), "os^Dv", strict=False):
+        axes.plot(list(found), list(found.values()), marker=marker, label=way)
+    if doubling:
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_minor_locator(NullLocator())
+    numbers = sorted({number for found in accuracies.values() for number in found})
+    axes.set_xticks(numbers, [f"{number:,}" for number in numbers])
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    axes.set(xlabel="pixels a side that the network is shown", ylabel="validation accuracy")
+    axes.set(xlabel=label, ylabel="validation accuracy")
     axes.legend()
     return drawing
 

@@ -17,7 +17,7 @@ def table() -> str:
         "| question | answer | result | computed on | training |",
         "| --- | --- | --- | --- | --- |",
         _images("1.2a", "frozen features, one linear layer", _kept("cifar_frozen")),
-        _images("1.3a", "the network finetuned, 64 px, 3 epochs", _kept("cifar_finetuned_short")),
+        _images("1.3a", _plan(_kept("cifar_finetuned")), _kept("cifar_finetuned")),
         _films("2.2", _kept("movies_optimiser_1_nesterov"), _kept("movies_floor")),
         _judged("2.7", _kept("movies_held_out")),
     ]
@@ -44,6 +44,12 @@ def _images(question: str, answer: str, record: Record) -> str:
     result = f"**{share:.2%}** of the test images (95 % interval {low:.2%} to {high:.2%})"
     seconds = record.facts["training seconds"] + record.facts.get("extraction seconds", 0.0)
     return _row(question, answer, result, record, seconds)
+
+
+def _plan(record: Record) -> str:
+    plan = record.config["plan"]
+    sizes = " and ".join(map(str, dict.fromkeys(plan["sizes"])))
+    return f"the network finetuned, {sizes} px, {plan['recipe']['epochs']} epochs"
 
 
 def _films(question: str, record: Record, floor: Record) -> str:
