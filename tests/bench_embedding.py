@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from assignment import embedding, movielens
+from assignment import movielens, objective
 from assignment.movielens import Likes
 
 DIM = 50
@@ -42,11 +42,11 @@ def build(form: str, likes: Likes) -> tuple[Callable[[], object], int]:
     vectors = torch.nn.Parameter(0.1 * torch.randn(films, films if form == "square" else DIM))
     cost: Callable[[Tensor], Tensor]
     if form == "fast":
-        cost = embedding.objective(likes)
+        cost = objective.of(likes)
     else:
         most_liked = (-likes.count).argsort(kind="stable")[:films]
         table = torch.from_numpy(likes.matrix.toarray()[:, most_liked]).float()
-        cost = partial(embedding.literal_cost, colikes=(table.T @ table).fill_diagonal_(0))
+        cost = partial(objective.literal_cost, colikes=(table.T @ table).fill_diagonal_(0))
 
     def step() -> None:
         vectors.grad = None

@@ -16,7 +16,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from assignment import embedding, movielens, runtime
+from assignment import embedding, movielens, objective, runtime
 from assignment.movielens import Likes
 from assignment.runtime import AssignmentError
 
@@ -109,13 +109,13 @@ def test_cost_and_gradient_are_those_of_the_literal_double_loop(case: tuple[Like
     likes, numbers = case
     expected, slope, size, slope_size = double_loop(likes, numbers)
     vectors = torch.from_numpy(numbers).requires_grad_()
-    loss = embedding.objective(likes)(vectors)
+    loss = objective.of(likes)(vectors)
     loss.backward()
     assert abs(loss.item() - expected) <= 1e-10 * size
     assert vectors.grad is not None
     assert float((vectors.grad - torch.from_numpy(slope)).abs().max()) <= 1e-10 * slope_size
     literal_vectors = torch.from_numpy(numbers).requires_grad_()
-    literal = embedding.literal_cost(literal_vectors, torch.from_numpy(dense_colikes(likes)))
+    literal = objective.literal_cost(literal_vectors, torch.from_numpy(dense_colikes(likes)))
     literal.backward()
     assert abs(literal.item() - expected) <= 1e-10 * size
     assert literal_vectors.grad is not None
@@ -126,7 +126,7 @@ def test_cost_and_gradient_are_those_of_the_literal_double_loop(case: tuple[Like
 @given(cases())
 def test_gradient_is_that_of_finite_differences(case: tuple[Likes, Matrix]) -> None:
     likes, numbers = case
-    cost = embedding.objective(likes)
+    cost = objective.of(likes)
     vectors = torch.from_numpy(numbers)
     gradient = cost.cost_and_gradient(vectors)[1]
     *_, size, _ = double_loop(likes, numbers)
@@ -149,14 +149,14 @@ def test_turning_the_vectors_leaves_the_cost(case: tuple[Likes, Matrix], seed: i
     likes, numbers = case
     dim = numbers.shape[1]
     turn = np.linalg.qr(np.random.default_rng(seed).normal(size=(dim, dim)))[0]
-    cost = embedding.objective(likes)
+    cost = objective.of(likes)
     before, after = (cost(torch.from_numpy(v)).item() for v in (numbers, numbers @ turn))
     assert abs(before - after) <= 1e-10 * double_loop(likes, numbers)[2]
 
 
 @pytest.mark.needs("real_data")
 def test_float32_losses_are_as_good_as_said_at_the_floor() -> None:
-    cost = embedding.objective(real_likes())
+    cost = objective.of(real_likes())
     lowest = embedding.floor(real_likes(), 10).vectors
     for seed in range(5):
         turn = np.linalg.qr(np.random.default_rng(seed).normal(size=(10, 10)))[0]
@@ -169,15 +169,15 @@ def test_float32_losses_are_as_good_as_said_at_the_floor() -> None:
 def test_float32_is_close_to_float64_in_both_forms(portable: bool) -> None:
     likes = random_likes(40, 90)
     vectors = torch.randn(90, 7, generator=torch.Generator().manual_seed(0))
-    exact, slope = embedding.objective(likes).cost_and_gradient(vectors.double())
-    cost, gradient = embedding.objective(likes, portable=portable).cost_and_gradient(vectors)
+    exact, slope = objective.of(likes).cost_and_gradient(vectors.double())
+    cost, gradient = objective.of(likes, portable=portable).cost_and_gradient(vectors)
     assert cost.item() == pytest.approx(exact.item(), rel=1e-5)
     assert float((gradient - slope).abs().max()) <= 1e-5 * float(slope.abs().max())
 
 
 def test_the_gradient_is_scaled_by_what_comes_down_to_it() -> None:
     likes = random_likes(9, 12)
-    cost = embedding.objective(likes)
+    cost = objective.of(likes)
     vectors = torch.randn(12, 3, requires_grad=True)
     (3 * cost(vectors)).backward()
     assert vectors.grad is not None
@@ -186,7 +186,7 @@ def test_the_gradient_is_scaled_by_what_comes_down_to_it() -> None:
 
 def test_real_constants_are_those_of_the_data() -> None:
     likes = random_likes(15, 30)
-    assert embedding.objective(likes).constant == (dense_colikes(likes) ** 2).sum()
+    assert objective.of(likes).constant == (dense_colikes(likes) ** 2).sum()
 
 
 # --- what a step may touch ------------------------------------------------------------------------
@@ -215,8 +215,8 @@ def test_no_tensor_is_as_large_as_films_by_films(
 ) -> None:
     movies = 400
     likes = random_likes(30, movies, 0.05)
-    build = functools.partial(embedding.objective, portable=portable)
-    monkeypatch.setattr(embedding, "objective", build)
+    build = functools.partial(objective.of, portable=portable)
+    monkeypatch.setattr(objective, "of", build)
 
     def look(made: Tensor) -> None:
         assert made.numel() < movies**2, f"a tensor of shape {tuple(made.shape)}"
@@ -241,7 +241,7 @@ def test_the_floor_needs_no_tensor_as_large_as_films_by_films() -> None:
 @pytest.mark.parametrize("optimiser", embedding.OPTIMISERS)
 def test_the_form_for_mps_uses_nothing_that_mps_lacks(optimiser: str) -> None:
     likes = random_likes(30, 60)
-    cost = embedding.objective(likes, portable=True)
+    cost = objective.of(likes, portable=True)
     vectors = (torch.randn(60, 5) * 0.1).requires_grad_()
     build = embedding.OPTIMISERS[optimiser]
 
@@ -264,7 +264,7 @@ def test_the_form_for_mps_uses_nothing_that_mps_lacks(optimiser: str) -> None:
 def test_mps_gets_that_form(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "device", lambda _: type("Device", (), {"type": "mps"})())
     monkeypatch.setattr(Tensor, "to", lambda self, *_, **__: self)
-    built = embedding.objective(random_likes(5, 8), "mps")
+    built = objective.of(random_likes(5, 8), "mps")
     assert isinstance(built.likes, Tensor)
     assert isinstance(built.liked_by, Tensor)
     assert built.wide is torch.float32
@@ -353,7 +353,7 @@ def test_snapshots_are_the_vectors_after_so_many_steps() -> None:
     steps = (0, 1, 7, 12)
     run = embedding.fit(likes, 3, "sgd", 1e-3, 12, snapshots=steps)
     assert tuple(run.snapshots) == steps
-    cost = embedding.objective(likes)
+    cost = objective.of(likes)
     for step, vectors in run.snapshots.items():
         assert cost(torch.from_numpy(vectors)).item() == pytest.approx(run.losses[step], rel=1e-6)
     np.testing.assert_array_equal(run.snapshots[12], run.vectors)
@@ -364,7 +364,7 @@ def test_plain_gradient_descent_is_what_it_says() -> None:
     run = embedding.fit(likes, 3, "sgd", 1e-3, 5, snapshots=(0,))
     vectors = torch.from_numpy(run.snapshots[0]).double()
     for _ in range(5):
-        vectors = vectors - 1e-3 * embedding.objective(likes).cost_and_gradient(vectors)[1]
+        vectors = vectors - 1e-3 * objective.of(likes).cost_and_gradient(vectors)[1]
     np.testing.assert_allclose(run.vectors, vectors.numpy(), rtol=1e-4, atol=1e-6)
 
 
@@ -389,7 +389,7 @@ def test_a_wrong_argument_gets_a_sentence(arguments: dict[str, Any], sentence: s
 
 
 def test_zero_is_a_saddle_point_as_the_refusal_says() -> None:
-    cost, gradient = embedding.objective(random_likes(5, 8)).cost_and_gradient(torch.zeros(8, 2))
+    cost, gradient = objective.of(random_likes(5, 8)).cost_and_gradient(torch.zeros(8, 2))
     assert cost.item() > 0
     assert not gradient.any()
 
@@ -421,14 +421,14 @@ def test_the_floor_is_what_scipy_finds_on_the_literal_cost(dim: int, seed: int) 
     expected = lowest_by_scipy(likes, dim)
     found = embedding.floor(likes, dim)
     assert found.value == pytest.approx(expected, rel=1e-6)
-    assert embedding.objective(likes)(torch.from_numpy(found.vectors)).item() == pytest.approx(
+    assert objective.of(likes)(torch.from_numpy(found.vectors)).item() == pytest.approx(
         found.value, rel=1e-12
     )
 
 
 def test_the_floor_is_zero_where_the_films_can_be_told_apart_exactly() -> None:
     likes = random_likes(6, 9, 0.5)  # A'A has rank 6 and X is A'A off the diagonal
-    scale = embedding.objective(likes).constant
+    scale = objective.of(likes).constant
     assert 0 <= embedding.floor(likes, 6).value + 1e-9 * scale < 1e-6 * scale
 
 
@@ -478,7 +478,7 @@ def real_floor() -> embedding.Floor:
 
 def top_curvature(likes: Likes, vectors: Matrix) -> float:
     """The largest eigenvalue of the Hessian, by power iteration on differences of the gradient."""
-    cost, at = embedding.objective(likes), torch.from_numpy(vectors)
+    cost, at = objective.of(likes), torch.from_numpy(vectors)
     direction = at + torch.randn(at.shape, generator=torch.Generator().manual_seed(0))
     value = 0.0
     for _ in range(40):

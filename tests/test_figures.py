@@ -441,7 +441,8 @@ def test_lines_are_marked_at_every_number_that_was_tried(
     assert axes.get_xscale() == scale
     assert [label.get_text() for label in axes.get_xticklabels()] == ["32", "64", "2,240"]
     for line, found in zip(axes.lines, WAYS.values(), strict=True):
-        assert dict(zip(line.get_xdata(), line.get_ydata(), strict=True)) == found
+        x, y = (np.asarray(values).tolist() for values in (line.get_xdata(), line.get_ydata()))
+        assert dict(zip(x, y, strict=True)) == found
 
 
 def test_reliability_states_the_error_of_each_variant() -> None:

@@ -22,7 +22,16 @@ PACKAGE = ROOT / "src" / "assignment"
 ROOMS = [
     *("runtime", "download", "archive", "sample", "pixels", "cifar10", "resnet", "features"),
     *("recipe", "linear", "training", "records", "predictions", "transfer", "frozen"),
-    *("finetuning", "movielens", "embedding", "evaluation", "recommend", "drawing"),
+    *(
+        "finetuning",
+        "movielens",
+        "objective",
+        "embedding",
+        "parallel",
+        "evaluation",
+        "recommend",
+        "drawing",
+    ),
     *(
         "contact_sheet",
         "image_figures",

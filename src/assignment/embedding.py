@@ -1,12 +1,11 @@
-"""The objective of the movie embeddings, its fast exact form, its optimisers and its floor.
+"""How the movie embeddings are found: optimisers, runs, and the floor that no run can pass.
 
-The cost that the assignment writes compares all pairs of films; the same number follows from the
-likes alone, and that makes a step cost about a millisecond. Losses are read against the floor.
+Losses are read against the floor: the lowest cost there is, found by another method.
 """
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,15 +14,14 @@ import numpy as np
 import torch
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
-from torch.nn.functional import embedding_bag
 from torch.optim import LBFGS, SGD, Adagrad, Adam, RMSprop
 from tqdm import tqdm
 
-from assignment import runtime
+from assignment import objective, runtime
 from assignment.movielens import Likes
+from assignment.objective import Cost
 from assignment.runtime import AssignmentError
 
-Cost = Callable[[Tensor], Tensor]
 GIVE_UP = 10.0  # a loss of so many times the first will not come back
 OPTIMISERS: dict[str, partial[Any]] = {
     "sgd": partial(SGD, lr=3.1e-5),
@@ -36,101 +34,6 @@ OPTIMISERS: dict[str, partial[Any]] = {
         LBFGS, lr=1.0, max_iter=1, max_eval=25, history_size=10, line_search_fn="strong_wolfe"
     ),
 }
-
-
-def literal_cost(vectors: Tensor, colikes: Tensor) -> Tensor:
-    """Sum (v_i . v_j - X_ij)^2 over all i != j; vectors [movies, dim], colikes [movies, movies]."""
-    errors = vectors @ vectors.T - colikes
-    return errors.fill_diagonal_(0).square().sum()
-
-
-class Bags:
-    """A matrix of zeros and ones, times V: sums of rows of V, the fastest product in float32."""
-
-    def __init__(self, matrix: Any, on: torch.device) -> None:
-        rows = matrix.tocsr()
-        self.places = torch.from_numpy(rows.indices.astype(np.int64)).to(on)
-        self.starts = torch.from_numpy(rows.indptr[:-1].astype(np.int64)).to(on)
-
-    def __matmul__(self, vectors: Tensor) -> Tensor:
-        return embedding_bag(self.places, vectors, self.starts, mode="sum")
-
-
-@dataclass(frozen=True, eq=False)
-class Objective:
-    """The same cost from the likes, never with a matrix of films by films; called like any loss.
-
-    With the likes A (users x films), A'A holds the co-likes X and, on its diagonal, the likes n_i
-    of each film. Opening the square, once with and once without the pairs i = j:
-
-        sum (v_i . v_j)^2    = ||V'V||^2 - sum ||v_i||^4
-        sum (v_i . v_j) X_ij = ||A V||^2 - sum n_i ||v_i||^2
-        c(V)     = ||V'V||^2 - sum ||v_i||^4 - 2 (||A V||^2 - sum n_i ||v_i||^2) + ||X||^2
-        gradient = 4 (V (V'V) - A'(A V) + (n_i - ||v_i||^2) v_i)
-
-    V'V and A V serve both, so one pass of O((likes + films dim) dim) gives cost and gradient.
-    """
-
-    likes: Bags | Tensor  # A [users, movies]
-    liked_by: Bags | Tensor  # A' [movies, users]
-    count: Tensor  # n, float32 [movies, 1]
-    constant: float  # ||X||^2, the cost of V = 0
-    wide: torch.dtype  # of the last sums: float64 where the device has it
-
-    def __call__(self, vectors: Tensor) -> Any:
-        """Return the cost of vectors [movies, dim], a Tensor to be differentiated once."""
-        return _OnePass.apply(vectors, self)
-
-    def cost_and_gradient(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the cost, a scalar, and its gradient [movies, dim]."""
-        gram = self._gram(vectors)
-        by_user = self.likes @ vectors
-        squares = torch.linalg.vecdot(vectors, vectors)[:, None]
-        gradient = vectors @ gram.to(vectors.dtype)
-        gradient -= self.liked_by @ by_user
-        gradient.addcmul_(vectors, self.count - squares).mul_(4)
-        pairs = self._square_sum(gram) - self._square_sum(squares)
-        liked = self._square_sum(by_user) - (self.count * squares).sum(dtype=self.wide)
-        return pairs - 2 * liked + self.constant, gradient
-
-    def _gram(self, vectors: Tensor) -> Tensor:
-        # V'V from 16 slabs: one float32 sum over all films would lose a digit or two.
-        most = len(vectors) // 16 * 16
-        slabs, rest = vectors[:most].reshape(16, most // 16, vectors.shape[1]), vectors[most:]
-        return (slabs.mT @ slabs).sum(0, dtype=self.wide) + rest.T @ rest
-
-    def _square_sum(self, numbers: Tensor) -> Any:
-        return torch.linalg.vector_norm(numbers, dtype=self.wide) ** 2
-
-
-class _OnePass(torch.autograd.Function):
-    """Hands autograd the gradient that came with the cost."""
-
-    @staticmethod
-    def forward(ctx: Any, vectors: Tensor, objective: Objective) -> Tensor:
-        cost, gradient = objective.cost_and_gradient(vectors)
-        ctx.save_for_backward(gradient)
-        return cost
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
-        return ctx.saved_tensors[0] * upstream, None
-
-
-def objective(
-    likes: Likes, device: torch.device | str = "cpu", portable: bool | None = None
-) -> Objective:
-    """Put the likes on a device; `portable`, the default on MPS, is dense and float32 only."""
-    on = torch.device(device)
-    portable = on.type == "mps" if portable is None else portable
-    count = torch.from_numpy(likes.count[:, None].astype(np.float32)).to(on)
-    gram = (A := likes.matrix) @ A.T  # of the same length as A'A, and smaller
-    constant = float((gram.data**2).sum() - (likes.count**2).sum())
-    if portable:
-        dense = torch.from_numpy(A.toarray().astype(np.float32)).to(on)
-        return Objective(dense, dense.T, count, constant, torch.float32)
-    return Objective(Bags(A, on), Bags(A.T, on), count, constant, torch.float64)
 
 
 @dataclass(frozen=True)
@@ -205,7 +108,7 @@ def fit(
     lr = build.keywords["lr"] if lr is None else lr
     config = Config(dim, optimiser, lr, iterations, seed, scale)
     on = torch.device(device or runtime.device())
-    cost = objective(likes, on)
+    cost = objective.of(likes, on)
     normal = torch.randn(len(likes.movies), dim, generator=torch.Generator().manual_seed(seed))
     # A line search compares losses so close that float32 cannot tell them apart.
     dtype = cost.wide if optimiser == "lbfgs" else torch.float32
@@ -226,7 +129,7 @@ def fit(
                 bar.set_postfix_str(f"loss / floor {loss / floor:.4f}", refresh=False)
     seconds = time.perf_counter() - began
     ended = _numpy(vectors)
-    final = math.inf if diverged else objective(likes)(torch.from_numpy(ended).double()).item()
+    final = math.inf if diverged else objective.of(likes)(torch.from_numpy(ended).double()).item()
     return Fit(config, np.array(losses), final, ended, seconds, diverged, kept)
 
 
@@ -251,7 +154,7 @@ def floor(likes: Likes, dim: int = 50, seed: int | None = None) -> Floor:
     with the length as unit all are alike, and a third of the steps suffices, round after round.
     """
     began = time.perf_counter()
-    cost = objective(likes)
+    cost = objective.of(likes)
     start = np.random.default_rng(seed).normal(0, 0.1, (len(likes.movies), dim))
     if seed is None:
         values, directions = leading(likes, min(dim, len(start)))
