@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from assignment import movielens, runtime
@@ -233,6 +233,60 @@ def test_title_is_read_right(tmp_path: Path, field: str, title: str, year: int |
     assert data.movies["title"].tolist() == [title, *PLAIN[1:]]
     found = data.movies["year"].iloc[0]
     assert (None if pd.isna(found) else int(found)) == year
+
+
+PLAIN_ROWS = st.tuples(
+    st.integers(0, 9), st.sampled_from([1, 2]), st.sampled_from(["0.5", "3", "4.50", "5.0"]),
+    st.integers(0, 10**17),
+)  # fmt: skip
+ODD_LINES = st.sampled_from(
+    ["", "1,1,4", '1,1,"4.0",7', "1,1,4.0,7\r1,2,4.0,7", "1,9,4.0,7", "1,1,5.5,7", " 1,1,4.0,7",
+     "1,1,4.0,7,8", "1,1,4.0,-7", "1,1,nan,7", "1,1,4e0,7", "1_0,1,4.0,7", "\u0661,1,4.0,7"]
+)  # fmt: skip
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    plain=st.lists(PLAIN_ROWS, min_size=1, max_size=20),
+    odd=st.lists(st.tuples(st.integers(0, 20), ODD_LINES), max_size=1),
+    ending=st.sampled_from(["\n", "\r\n"]),
+    block=st.sampled_from([1, 30, 1000]),
+    last=st.booleans(),
+)
+def test_blocks_are_read_as_lines_are(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    plain: list[tuple[int, int, str, int]],
+    odd: list[tuple[int, str]],
+    ending: str,
+    block: int,
+    last: bool,
+) -> None:
+    monkeypatch.setattr(movielens, "BLOCK", block)
+    lines = [",".join(map(str, row)) for row in plain]
+    for place, line in odd:
+        lines.insert(place, line)
+    text = ending.join([RATINGS.splitlines()[0], *lines]) + ending * last
+    (path := tmp_path / "ratings.csv").write_bytes(text.encode())
+    fast = movielens._plain_ratings(path, {1, 2})
+    try:
+        strict = movielens._any_ratings(path, {1, 2})
+    except movielens.RatingsError:
+        assert fast is None
+        return
+    event("plain" if fast is not None else "odd but right")
+    if not odd:
+        assert fast is not None
+    if fast is not None:
+        pd.testing.assert_frame_equal(fast, strict)
+
+
+@pytest.mark.needs("real_data")
+def test_the_official_ratings_are_plain() -> None:
+    path = runtime.data_folder() / movielens.ARCHIVE.folder / "ratings.csv"
+    found = movielens._plain_ratings(path, set(movielens.load().movies.index))
+    assert found is not None
+    pd.testing.assert_frame_equal(found, movielens.load().ratings)
 
 
 @pytest.mark.parametrize("stars", [half / 2 for half in range(1, 11)])

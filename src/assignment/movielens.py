@@ -1,7 +1,8 @@
 """MovieLens: ratings, checked line by line, become likes, and likes become co-likes.
 
-The files are small enough to be read by one strict pass of Python's own csv reader, which knows
-the line it is on: whatever is wrong with a file is reported with its name, its line and the reason.
+Python's own csv reader knows the line it is on: whatever is wrong with a file is reported with its
+name, its line and the reason. Ratings without any oddity, the usual case, are read block by block
+and as strictly, so that the archives of 25 and 32 million fit into memory, too.
 """
 
 import csv
@@ -44,6 +45,10 @@ MOVIE_COLUMNS = ["movieId", "title", "genres"]
 RATING_COLUMNS = ["userId", "movieId", "rating", "timestamp"]
 STARS = frozenset(half / 2 for half in range(1, 11))
 LIKED = 4.0
+BLOCK = 2**24  # bytes of a large file that are looked at together
+ODD_RATING = re.compile(
+    rb"^(?![0-9]{1,18},[0-9]{1,18},[0-9](?:\.[0-9]{1,9})?,[0-9]{1,18}\r?$)", re.MULTILINE
+)
 
 
 class RatingsError(AssignmentError):
@@ -104,7 +109,7 @@ def load(effort: Effort = STUBBORN) -> MovieLens:
 
 
 def read(folder: Path) -> MovieLens:
-    """Read movies.csv and ratings.csv strictly."""
+    """Read movies.csv and ratings.csv strictly, of the small archive or of a larger one."""
     source = ARCHIVE.source(folder)
     movies = _movies(folder / "movies.csv")
     ratings = _ratings(folder / "ratings.csv", set(movies.index))
@@ -208,6 +213,32 @@ def _movies(path: Path) -> pd.DataFrame:
 
 
 def _ratings(path: Path, movies: set[int]) -> pd.DataFrame:
+    found = _plain_ratings(path, movies)
+    return _any_ratings(path, movies) if found is None else found
+
+
+def _plain_ratings(path: Path, movies: set[int]) -> pd.DataFrame | None:
+    """Read ratings of which every line is plain and right; None where any is not."""
+    types = {"userId": "int64", "movieId": "int64", "rating": "float64", "timestamp": "int64"}
+    blocks = []
+    with path.open("rb") as file:
+        if file.readline().rstrip(b"\r\n") != ",".join(RATING_COLUMNS).encode():
+            return None
+        while block := file.read(BLOCK) + file.readline():
+            if ODD_RATING.search(block.removesuffix(b"\n")):
+                return None
+            stream = io.BytesIO(block)
+            some = pd.read_csv(stream, header=None, names=RATING_COLUMNS, dtype=types)
+            if not (some["rating"].isin(STARS) & some["movieId"].isin(movies)).all():
+                return None
+            blocks.append(some)
+    found = pd.concat(blocks, ignore_index=True) if blocks else None
+    if found is None or found.duplicated(["userId", "movieId"]).any():
+        return None
+    return found
+
+
+def _any_ratings(path: Path, movies: set[int]) -> pd.DataFrame:
     rows: list[tuple[int, int, float, int]] = []
     first_seen: dict[tuple[int, int], int] = {}
     for line, (user_text, movie_text, stars_text, when) in _rows(path, RATING_COLUMNS):
