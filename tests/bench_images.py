@@ -92,8 +92,8 @@ def training_pace(form: str, data: Cifar10, count: int) -> float:
     model = network(lower)
     if form == "pipeline":
         some = slice(0, count * TRAIN_BATCH)
-        train = Split(data.train.images[some], data.train.labels[some])
-        held = Split(data.validation.images[:1], data.validation.labels[:1])
+        train = Split(data.train.images[some], data.train.labels[some]).to(runtime.device())
+        held = Split(data.validation.images[:1], data.validation.labels[:1]).to(runtime.device())
         return training.fit(model, train, held, recipe, Plan(recipe, (SIZE,)).look).throughput
     optimiser = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     model.train()
@@ -116,7 +116,8 @@ def reading_pace(form: str, data: Cifar10, count: int) -> float:
     lower, workers = USUAL.get(form, (True, 0))
     model = network(lower).eval()
     if form == "pipeline":
-        images, model = data.train.images[: count * READ_BATCH], features.folded(model)
+        model = features.folded(model)
+        images = data.train.images[: count * READ_BATCH].to(runtime.device())
         began = time.perf_counter()
         features.extract(model, images, View(SIZE), READ_BATCH)
         return len(images) / (time.perf_counter() - began)
@@ -131,7 +132,7 @@ def reading_pace(form: str, data: Cifar10, count: int) -> float:
 
 
 def compare(rounds: int, batches: int) -> None:
-    data = cifar10.load().to(runtime.device())
+    data = cifar10.load()
     kinds = {"training": (training_pace, batches), "reading features": (reading_pace, 6 * batches)}
     report(f"{SIZE} px, {runtime.device()}, {torch.get_num_threads()} threads, ")
     for kind, (measure, count) in kinds.items():

@@ -223,16 +223,13 @@ def test_result_keeps_pixels_labels_types_and_cannot_be_changed(folder: Path) ->
 
 
 def test_moving_to_a_device_keeps_everything(folder: Path) -> None:
-    data = cifar10.read(folder)
-    there, back = data.to(torch.device("meta")), data.to(torch.device("cpu"))
-    for name in ("train", "validation", "test"):
-        old, moved, same = (getattr(d, name) for d in (data, there, back))
-        for field in ("images", "labels"):
-            before, after = getattr(old, field), getattr(moved, field)
-            assert after.device.type == "meta"
-            assert (after.shape, after.dtype) == (before.shape, before.dtype)
-            assert torch.equal(getattr(same, field), before)
-    assert (there.classes, there.source) == (data.classes, data.source)
+    before = cifar10.read(folder).train
+    there, same = before.to(torch.device("meta")), before.to(torch.device("cpu"))
+    for field in ("images", "labels"):
+        old, moved = getattr(before, field), getattr(there, field)
+        assert moved.device.type == "meta"
+        assert (moved.shape, moved.dtype) == (old.shape, old.dtype)
+        assert torch.equal(getattr(same, field), old)
 
 
 def test_small_files_are_labelled_as_not_official(folder: Path) -> None:

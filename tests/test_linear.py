@@ -135,18 +135,6 @@ def test_it_is_a_softmax_regression_written_by_hand() -> None:
 # --- the reading ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("reading", "name"),
-    [
-        (Reading(), "224 px, layer4"),
-        (Reading(mirror=True), "224 px, layer4, with mirror image"),
-        (Reading((128, 224), ("layer3", "layer4")), "128 + 224 px, layer3 + layer4"),
-    ],
-)
-def test_a_reading_has_a_short_name(reading: Reading, name: str) -> None:
-    assert str(reading) == name
-
-
 def test_a_reading_shows_an_image_once_or_with_its_mirror_image() -> None:
     assert Reading().views(128) == [View(128)]
     own = Reading(mirror=True, statistics=pixels.CIFAR)

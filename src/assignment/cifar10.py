@@ -96,15 +96,6 @@ class Cifar10:
     classes: tuple[str, ...]
     source: Source
 
-    def to(self, device: torch.device) -> "Cifar10":
-        """Return the same data on another device."""
-        return replace(
-            self,
-            train=self.train.to(device),
-            validation=self.validation.to(device),
-            test=self.test.to(device),
-        )
-
 
 def few(data: Cifar10, each: int) -> Cifar10:
     """Keep only the first few training images of every class; nobody else's images change."""

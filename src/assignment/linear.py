@@ -39,11 +39,6 @@ class Reading:
     mirror: bool = False
     statistics: Statistics = IMAGENET
 
-    def __str__(self) -> str:
-        """Return a short name."""
-        sizes = " + ".join(map(str, self.sizes))
-        return f"{sizes} px, {' + '.join(self.stages)}{', with mirror image' * self.mirror}"
-
     def views(self, size: int) -> list[View]:
         """Return how an image is shown at one of the sizes."""
         view = View(size_here(size), statistics=self.statistics)
