@@ -11,6 +11,8 @@ from assignment.cifar10 import Split
 from assignment.drawing import GREY, Drawing, drawn, empty
 from assignment.predictions import Predictions, calibration
 
+FEWEST = 10  # images in a bin whose share of right predictions is worth a dot
+
 
 @drawn
 def class_examples(
@@ -111,6 +113,8 @@ def accuracy_lines(
 def reliability(said: Mapping[str, Mapping[str, Predictions]], alt: str) -> Drawing:
     """Draw accuracy against confidence, a panel per model and a line per variant of it.
 
+    A bin of fewer than ten images tells nothing and is not drawn; it counts in the error.
+
     Parameters
     ----------
     said : mapping of str to mapping of str to Predictions
@@ -124,8 +128,9 @@ def reliability(said: Mapping[str, Mapping[str, Predictions]], alt: str) -> Draw
         axes.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls=":", label="as sure as right")
         for (variant, predictions), marker in zip(variants.items(), "os^", strict=False):
             found = calibration(predictions)
+            told = found.count >= FEWEST
             axes.plot(
-                found.confidence, found.accuracy, marker=marker, ms=4,
+                found.confidence[told], found.accuracy[told], marker=marker, ms=4,
                 label=f"{variant} (ECE {found.error:.1%})",
             )  # fmt: skip
         axes.set(xlabel="mean confidence", title=model, xlim=(0, 1), ylim=(0, 1))

@@ -87,6 +87,7 @@ def learned(
         "inputs per second": round(fit.throughput, 1),
         "trainable parameters": sum(parameter.numel() for parameter in learned),
         "test evaluations": int(final),
+        "precision": str(runtime.precision(runtime.device())).removeprefix("torch."),
         "weights": asdict(backbone.source),
     }
     for name, split in splits.items():
