@@ -120,7 +120,8 @@ def same_numbers(one: Answer, other: Answer) -> bool:
 @pytest.mark.usefixtures("sample_mode")
 def test_a_run_that_is_not_final_asks_no_test_image(way: str) -> None:
     answer = WAYS[way]("one", sealed(tiny()))
-    assert answer.history.shape == (2, 4)
+    # In sample mode a network that is only tried is trained for one epoch.
+    assert answer.history.shape == (1 if way == "finetune" else 2, 4)
     assert answer.history.dtype == np.float64
     facts = answer.record.facts
     assert facts["test evaluations"] == 0
