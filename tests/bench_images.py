@@ -134,7 +134,7 @@ def reading_pace(form: str, data: Cifar10, count: int) -> float:
 def compare(rounds: int, batches: int) -> None:
     data = cifar10.load()
     kinds = {"training": (training_pace, batches), "reading features": (reading_pace, 6 * batches)}
-    report(f"{SIZE} px, {runtime.device()}, {torch.get_num_threads()} threads, ")
+    report(f"{SIZE} px, {runtime.device()}, {torch.get_num_threads()} threads")
     for kind, (measure, count) in kinds.items():
         measure("pipeline", data, 1)
         paces = [{form: measure(form, data, count) for form in FORMS} for _ in range(rounds)]
