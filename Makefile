@@ -16,10 +16,10 @@ INSTALLED := $(VENV)/installed
 
 # glibc gives large blocks back to Linux after every training step, and gets them page by page,
 # zeroed, in the next: up to a third of the time. Kept, and on large pages, they cost nothing.
-train bench: export MALLOC_ARENA_MAX := 1
-train bench: export MALLOC_MMAP_MAX_ := 0
-train bench: export MALLOC_TRIM_THRESHOLD_ := 16000000000
-train bench: export THP_MEM_ALLOC_ENABLE := 1
+train: export MALLOC_ARENA_MAX := 1
+train: export MALLOC_MMAP_MAX_ := 0
+train: export MALLOC_TRIM_THRESHOLD_ := 16000000000
+train: export THP_MEM_ALLOC_ENABLE := 1
 
 .DEFAULT_GOAL := notebooks
 .PHONY: notebooks test data render train keep html pdf bench lint lock clean help

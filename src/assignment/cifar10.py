@@ -98,7 +98,7 @@ class Cifar10:
 
 
 def few(data: Cifar10, each: int) -> Cifar10:
-    """Keep only the first few training images of every class; nobody else's images change."""
+    """Keep only the first few training images of every class; the other splits stay."""
     labels = data.train.labels
     kept = [(labels == label).nonzero()[:each, 0] for label in range(len(data.classes))]
     chosen = torch.cat(kept).sort().values
