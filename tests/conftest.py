@@ -25,6 +25,7 @@ PREREQUISITES: dict[str, Callable[[], bool]] = {
     "weights": lambda: (DATA / "weights" / "resnet18-reconstructed.pt").is_file(),
     "cuda": torch.cuda.is_available,
     "mps": torch.backends.mps.is_available,
+    "proc": lambda: Path("/proc/self/task").is_dir(),
     "posix": lambda: os.name == "posix",
     "git": lambda: shutil.which("git") is not None and (runtime.PROJECT / ".git").exists(),
     "browser": lambda: pages.browser() is not None and shutil.which("chromedriver") is not None,

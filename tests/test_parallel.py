@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,21 @@ from assignment.movielens import Likes
 STEPS = 50
 
 
-def launched(folder: Path, processes: int, *more: str) -> subprocess.CompletedProcess[str]:
+ENDS_ALONE = """
+import pathlib, sys
+from assignment import parallel
+parallel.main(sys.argv[1:])
+names = [(task / "comm").read_text() for task in pathlib.Path("/proc/self/task").iterdir()]
+assert not (left := [name for name in names if "gloo" in name]), left
+"""
+
+
+def launched(
+    folder: Path, processes: int, *more: str, program: Sequence[str] = ("-m", "assignment.parallel")
+) -> subprocess.CompletedProcess[str]:
     """Start as many processes as asked for, each with one thread, under PyTorch's launcher."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", str(processes), "-m", "assignment.parallel", *more]
+    command += ["--nproc-per-node", str(processes), *program, *more]
     command += ["--keep", str(folder / "run.npz")]
     settings = os.environ | {"OMP_NUM_THREADS": "1", "ASSIGNMENT_DEVICE": "cpu"}
     return subprocess.run(command, env=settings, capture_output=True, text=True, check=False)
@@ -58,6 +70,16 @@ def test_two_processes_lose_what_one_does_on_the_real_likes(tmp_path: Path) -> N
     losses, _ = alone(movielens.likes(movielens.load()), "nesterov", 50)
     with np.load(tmp_path / "run.npz") as found:
         assert found["losses"] == pytest.approx(losses, rel=1e-9)
+
+
+@pytest.mark.needs("proc")
+@pytest.mark.usefixtures("sample_mode")
+def test_no_thread_outlives_the_group(tmp_path: Path) -> None:
+    # One that did could still hold a tensor when Python ends, and would then abort the process.
+    (tmp_path / "ends_alone.py").write_text(ENDS_ALONE)
+    asked = ("--dim", "4", "--iterations", "2")
+    done = launched(tmp_path, 2, *asked, program=[str(tmp_path / "ends_alone.py")])
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 7])

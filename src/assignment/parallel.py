@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch._dynamo  # optimisers import it; behind the group's beginning it would hold the group
 import torch.distributed as dist
 from torch import Tensor
 
