@@ -22,26 +22,11 @@ PACKAGE = ROOT / "src" / "assignment"
 ROOMS = [
     *("runtime", "download", "archive", "sample", "pixels", "cifar10", "resnet", "features"),
     *("recipe", "linear", "training", "records", "predictions", "transfer", "frozen"),
-    *(
-        "finetuning",
-        "movielens",
-        "objective",
-        "embedding",
-        "parallel",
-        "evaluation",
-        "recommend",
-        "drawing",
-    ),
-    *(
-        "contact_sheet",
-        "image_figures",
-        "movie_figures",
-        "film_map",
-        "summary",
-        "pages",
-        "__main__",
-    ),
+    *("finetuning", "movielens", "objective", "embedding", "parallel", "evaluation"),
+    *("recommend", "drawing", "contact_sheet", "image_figures", "movie_figures", "film_map"),
+    *("summary", "pages", "__main__"),
 ]
+DRAWING = {"drawing", "contact_sheet", "image_figures", "movie_figures", "film_map"}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 
 
@@ -121,6 +106,22 @@ def in_conda() -> dict[str, str]:
     entries = re.findall(r"^ +- (?!pip:|--no-deps)", text, re.MULTILINE)
     assert len(lines) == len(entries), "every line says what it is for"
     return {name: bounds for name, bounds, _ in lines}
+
+
+@pytest.mark.parametrize("drawing", [False, True])
+def test_a_large_package_is_imported_when_it_is_needed(drawing: bool) -> None:
+    # torchvision with the first network, seaborn and scikit-learn in the function that asks them;
+    # matplotlib by what draws, and by nothing else.
+    modules = ", ".join(f"assignment.{m}" for m in MODULES if drawing or m not in DRAWING)
+    found = subprocess.run(
+        [sys.executable, "-c", f"import sys, {modules}; print(*sys.modules)"],
+        env=os.environ | {"PYTHONPATH": str(PACKAGE.parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = set(found.stdout.split()) & {"torchvision", "sklearn", "seaborn", "matplotlib"}
+    assert loaded == ({"matplotlib"} if drawing else set())
 
 
 def test_dependencies_have_lower_bounds_only() -> None:

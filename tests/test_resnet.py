@@ -388,8 +388,8 @@ def test_unfitting_torchvision_is_one_sentence(tmp_path: Path, failure: str) -> 
     package.mkdir()
     (package / "__init__.py").write_text(BROKEN_PAIR[failure])
     code = (
-        "from assignment.runtime import AssignmentError\n"
-        "try:\n    import assignment.resnet\n"
+        "from assignment import resnet\nfrom assignment.runtime import AssignmentError\n"
+        "try:\n    resnet.untrained()\n"
         "except AssignmentError as error:\n    print(error)\n"
     )
     path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))

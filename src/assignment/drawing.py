@@ -90,6 +90,15 @@ def drawn(function: Callable[Arguments, Drawing]) -> Callable[Arguments, Drawing
     return styled
 
 
+def heatmap(axes: Any, numbers: Any, **how: Any) -> None:
+    """Draw a table of numbers as coloured squares with seaborn."""
+    import seaborn as sns  # a second that only two figures need
+
+    sns.heatmap(numbers, ax=axes, square=True, annot=True, **how)
+    axes.tick_params(length=0, labelsize=7.5)
+    axes.grid(visible=False)
+
+
 def empty(width: float, height: float, alt: str) -> Drawing:
     """Begin a figure of a size in inches (the page is 7 wide) with its alternative text."""
     drawing = Drawing(figsize=(width, height), layout="constrained")

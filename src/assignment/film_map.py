@@ -62,13 +62,13 @@ def _write_names(axes: Axes, names: Mapping[str, np.ndarray]) -> list[Bbox]:
     ]  # no name hides a dot
     taken: list[Bbox] = []
     for name, (x, y) in sorted(names.items(), key=lambda item: -item[1][1]):
-        axes.plot(x, y, "o", color="black", markersize=3, zorder=5)
+        axes.plot(x, y, "o", color="black", mfc="none", markersize=6, mew=1.2, zorder=5)
         for dx, dy in PLACES:
             label = axes.annotate(
                 name, (x, y), (dx, dy), textcoords="offset points", fontsize=7.5,
                 ha="left" if dx > 1 else "right" if dx < -1 else "center", va="center",
                 arrowprops={"arrowstyle": "-", "lw": 0.5},
-                path_effects=[withStroke(linewidth=2, foreground="white")],
+                path_effects=[withStroke(linewidth=2.5, foreground="white")],
             )  # fmt: skip
             label.get_window_extent()  # places it
             box = Text.get_window_extent(label).padded(1)  # the name without its line

@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
 from torch import Tensor
 
 from assignment.cifar10 import Split
-from assignment.drawing import GREY, Drawing, drawn, empty
+from assignment.drawing import GREY, Drawing, drawn, empty, heatmap
 from assignment.predictions import Predictions, calibration
 
 FEWEST = 10  # images in a bin whose share of right predictions is worth a dot
@@ -133,7 +133,7 @@ def reliability(said: Mapping[str, Mapping[str, Predictions]], alt: str) -> Draw
                 found.confidence[told], found.accuracy[told], marker=marker, ms=4,
                 label=f"{variant} (ECE {found.error:.1%})",
             )  # fmt: skip
-        axes.set(xlabel="mean confidence", title=model, xlim=(0, 1), ylim=(0, 1))
+        axes.set(xlabel="mean confidence", title=model, xlim=(0, 1.02), ylim=(0, 1.02))
         axes.legend(loc="upper left", fontsize=8)
     drawing.axes[0].set_ylabel("share that is right")
     return drawing
@@ -142,8 +142,6 @@ def reliability(said: Mapping[str, Mapping[str, Predictions]], alt: str) -> Draw
 @drawn
 def confusions(said: Mapping[str, Predictions], classes: Sequence[str], alt: str) -> Drawing:
     """Draw the errors of each model by true and predicted class; the diagonal is left out."""
-    import seaborn as sns  # a second that only this figure needs
-
     drawing = empty(7, 4.4, alt)
     panels = drawing.subplots(1, len(said), sharey=True, squeeze=False)[0]
     errors = {
@@ -152,14 +150,12 @@ def confusions(said: Mapping[str, Predictions], classes: Sequence[str], alt: str
     }
     highest = max(int(counts.max()) for counts in errors.values())
     for axes, (model, counts) in zip(panels, errors.items(), strict=True):
-        sns.heatmap(
-            counts, ax=axes, mask=np.eye(len(classes), dtype=bool), annot=True, fmt="d",
+        heatmap(
+            axes, counts, mask=np.eye(len(classes), dtype=bool), fmt="d",
             annot_kws={"fontsize": 6.5}, cmap="Blues", vmin=0, vmax=highest, cbar=False,
-            square=True, xticklabels=classes, yticklabels=classes, linewidths=0.3,
+            xticklabels=classes, yticklabels=classes, linewidths=0.3,
         )  # fmt: skip
         axes.set(title=f"{model}: {counts.sum():,} errors", xlabel="predicted")
-        axes.tick_params(labelsize=7.5, length=0)
-        axes.grid(visible=False)
     panels[0].set_ylabel("true")
     return drawing
 

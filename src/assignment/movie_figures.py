@@ -5,13 +5,12 @@ from itertools import cycle, pairwise
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.colors import PowerNorm
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import pdist
 from scipy.stats import spearmanr
 
-from assignment.drawing import BLUE, GREY, ORANGE, PALETTE, Drawing, drawn, empty
+from assignment.drawing import BLUE, GREY, ORANGE, PALETTE, Drawing, drawn, empty, heatmap
 from assignment.movielens import Likes, MovieLens
 
 
@@ -97,11 +96,13 @@ def colikes_picture(data: MovieLens, liked: Likes, films: int = 250, groups: int
         image = axes.imshow(picture, cmap="viridis", norm=PowerNorm(gamma, 0, highest))
         axes.set(title=title, xticks=[], yticks=[])
         axes.grid(visible=False)
+        axes.set_xlabel("film")
         drawing.colorbar(image, ax=axes, label=what, location="bottom", shrink=0.8)
     middles = [(i + j - 1) / 2 for i, j in pairwise(edges)]
     right.set_yticks(middles, medians)
     right.tick_params(length=0)
-    right.set_ylabel("median year of the group")
+    left.set_ylabel("film, the most liked first")
+    right.set_ylabel("film, by group; its median year")
     for edge in edges[1:-1]:
         right.axhline(edge - 0.5, color="white", lw=0.8)
         right.axvline(edge - 0.5, color="white", lw=0.8)
@@ -111,6 +112,7 @@ def colikes_picture(data: MovieLens, liked: Likes, films: int = 250, groups: int
 # One colour per optimiser in every figure.
 _NAMES = ("gradient descent", "momentum", "Nesterov", "RMSprop", "Adagrad", "Adam", "Adam, slow")
 COLOURS = dict(zip((*_NAMES, "L-BFGS"), PALETTE, strict=True))
+DASHED = {"Nesterov", "Adam, slow"}  # would hide momentum and RMSprop
 
 
 @drawn
@@ -135,6 +137,7 @@ def descent(
     styles = zip(cycle(PALETTE), _lines(), strict=False)
     for (label, losses), (colour, line) in zip(histories.items(), styles, strict=False):
         steps, colour = np.arange(len(losses)), COLOURS.get(label, colour)
+        line = "--" if label in DASHED else line
         for axes, height in ((left, losses), (right, losses / floor - 1)):
             x = steps + (axes is right)  # a log axis has no zero
             axes.plot(x, height.clip(1e-7), line, color=colour, label=label, lw=1.4)
@@ -177,15 +180,15 @@ def overlap_matrix(overlaps: pd.DataFrame, finding: str) -> Drawing:
     finding : str
         For the alternative text.
     """
-    side = 1.9 + 0.27 * len(overlaps)
-    drawing = empty(7, min(side, 7), finding)
+    side = 1.7 + 0.27 * len(overlaps)
+    drawing = empty(7, min(side, 6.4), finding)
     axes = drawing.subplots()
-    sns.heatmap(
-        overlaps, ax=axes, cmap="cividis", vmin=0, vmax=10, square=True, annot=True, fmt=".1f",
-        annot_kws={"fontsize": 6}, cbar_kws={"label": "films in common, of 10", "shrink": 0.7},
+    told = overlaps.iloc[1:, :-1]  # the rest says the same again, or compares a run with itself
+    heatmap(
+        axes, told, mask=~np.tri(len(told), dtype=bool), cmap="cividis", vmin=0, vmax=10,
+        fmt=".1f", annot_kws={"fontsize": 7},
+        cbar_kws={"label": "films in common, of 10", "shrink": 0.7},
     )  # fmt: skip
-    axes.tick_params(labelsize=7, length=0)
-    axes.grid(visible=False)
     return drawing
 
 

@@ -18,24 +18,10 @@ from assignment import download, runtime, sample
 from assignment.download import STUBBORN, Effort, RemoteFile
 from assignment.runtime import AssignmentError, Mode, Source, version_of
 
-try:
-    from torchvision import models
-except (ImportError, RuntimeError, AttributeError, OSError) as error:
-    # "operator torchvision::nms does not exist"; asked again, "partially initialized module".
-    lock = (runtime.PROJECT / "requirements.lock").read_text(encoding="utf-8").split()
-    pair = " ".join(line for line in lock if line.startswith(("torch==", "torchvision==")))
-    reason = next(iter(str(error).splitlines()), type(error).__name__)
-    raise AssignmentError(
-        f"torch {version_of('torch')} and torchvision {version_of('torchvision')} are "
-        f"installed and do not fit together ({reason}). Mend it with: "
-        f"python -m pip install --force-reinstall {pair}"
-    ) from None
-
-OFFICIAL = models.ResNet18_Weights.IMAGENET1K_V1
 NAME = "ResNet18 IMAGENET1K_V1"
 CHECKPOINT = RemoteFile(
-    name=OFFICIAL.url.rsplit("/", 1)[1],
-    urls=(OFFICIAL.url,),
+    name="resnet18-f37072fd.pth",
+    urls=("https://download.pytorch.org/models/resnet18-f37072fd.pth",),
     sha256="f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
     size=46_830_571,
     https_only=True,
@@ -83,9 +69,25 @@ def load(effort: Effort = STUBBORN) -> Backbone:
         source = Source("small backbone", "SAMPLE", "seeded random weights, nothing pretrained")
         return Backbone(sample.SmallBackbone().eval(), source)
     path = named_weights() or download.fetch(CHECKPOINT, weights_folder(), effort)
-    network = models.resnet18()
+    network = untrained()
     network.load_state_dict(checked_state(path, network), strict=True)
     return Backbone(network.eval(), weights_source(path))
+
+
+def untrained() -> nn.Module:
+    """Return torchvision's ResNet18 with random weights; torchvision is imported only now."""
+    try:
+        from torchvision import models
+    except (ImportError, RuntimeError, AttributeError, OSError) as error:
+        # "operator torchvision::nms does not exist"; asked again, "partially initialized module".
+        lock = (runtime.PROJECT / "requirements.lock").read_text(encoding="utf-8").split()
+        pair = " ".join(line for line in lock if line.startswith(("torch==", "torchvision==")))
+        raise AssignmentError(
+            f"torch {version_of('torch')} and torchvision {version_of('torchvision')} are "
+            f"installed and do not fit together ({str(error).partition(chr(10))[0]}). Mend it: "
+            f"python -m pip install --force-reinstall {pair}"
+        ) from None
+    return models.resnet18()  # type: ignore[no-any-return]
 
 
 def classifier(
@@ -114,7 +116,7 @@ def classifier(
         torch.manual_seed(seed)
         if not pretrained:
             small = isinstance(network, sample.SmallBackbone)
-            network = sample.SmallBackbone(seed) if small else models.resnet18()
+            network = sample.SmallBackbone(seed) if small else untrained()
         fc = network.get_submodule("fc")
         assert isinstance(fc, nn.Linear), "the head of a ResNet"
         network.add_module("fc", nn.Linear(fc.in_features, classes))
@@ -181,9 +183,7 @@ def expected_source() -> Source:
     path = named_weights() or weights_folder() / CHECKPOINT.name
     if path.is_file():
         return weights_source(path)
-    return Source(
-        NAME, "official", "not here yet; checked when it is downloaded", CHECKPOINT.sha256
-    )
+    return Source(NAME, "official", "not here yet; checked on arrival", CHECKPOINT.sha256)
 
 
 def checked_state(path: Path, network: nn.Module) -> dict[str, Tensor]:
