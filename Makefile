@@ -48,8 +48,8 @@ html: $(INSTALLED) ## web pages from the committed notebooks, into build/site/
 pdf: $(INSTALLED) ## the committed notebooks as PDF, into build/pdf/ (needs Chromium)
 	@$(PY) -m assignment pdf
 
-bench: $(INSTALLED) ## speed, as ratios against named alternatives in the same run
-	@for script in tests/bench_*.py; do $(PY) $$script || exit 1; done
+bench: $(INSTALLED) ## speed, as ratios against named alternatives in the same run, into data/records/
+	@$(PY) tests/bench.py $(ARGS)
 
 lint: $(INSTALLED) ## formatting, lint and types, notebooks included
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy

@@ -1,26 +1,21 @@
 """How much faster, and in how much less memory, the fast form is than two literal ones.
 
-Run as ``python tests/bench_embedding.py`` (needs the real data). All are measured in one run on
-this machine, one step being cost and gradient at d = 50 in float32 over all liked films:
+One step is cost and gradient at d = 50 in float32 over all liked films (needs the real data):
 
 (a) the literal dense cost through autograd, as the notebook prints it;
 (b) a factor matrix of films by films, as seen in other solutions, on fewer films (named below).
     Its step costs in proportion to films^3, and is extrapolated to all films by that power.
-
-Ratios are taken within each round, so that a busy machine slows both sides of one alike.
 """
 
-import argparse
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch
+from bench_table import Comparison, forget_peak, peak_mebibytes, report
 from torch import Tensor
 
 from assignment import movielens, objective
@@ -29,11 +24,6 @@ from assignment.movielens import Likes
 DIM = 50
 FEWER = 1500
 FORMS = ("fast", "literal", "square")
-STATUS, FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-
-
-def report(line: object) -> None:
-    sys.stdout.write(f"{line}\n")
 
 
 def build(form: str, likes: Likes) -> tuple[Callable[[], object], int]:
@@ -65,21 +55,11 @@ def seconds(step: Callable[[], object], repeats: int) -> float:
     return statistics.median(times)
 
 
-def peak_mebibytes() -> float:
-    """Read this process's peak memory (since it was last forgotten, where Linux can do that)."""
-    if STATUS.is_file():
-        lines = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
-        return int(lines["VmHWM"].split()[0]) / 2**10
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
-
-
 def growth(form: str) -> float:
     """Measure what a form, its data included, adds to the peak memory of this process."""
     likes = movielens.likes(movielens.load())
     (torch.ones(64, 64) @ torch.ones(64, 64)).sum().item()  # the libraries' own buffers
-    if STATUS.is_file():
-        FORGET.write_text("5")
+    forget_peak()
     before = peak_mebibytes()
     step, _ = build(form, likes)
     for _ in range(3):
@@ -88,43 +68,35 @@ def growth(form: str) -> float:
 
 
 def growth_in_a_child(form: str) -> float:
-    command = [sys.executable, __file__, "--growth", form]
+    command = [sys.executable, __file__, form]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
-def compare(rounds: int) -> None:
+def comparisons(rounds: int) -> list[Comparison]:
+    """Compare a step of the fast form with one of each literal form."""
     likes = movielens.likes(movielens.load())
-    films = len(likes.movies)
     steps = {form: build(form, likes) for form in FORMS}
-    scale = (films / steps["square"][1]) ** 3
+    scale = (len(likes.movies) / steps["square"][1]) ** 3
     repeats = {"fast": 200, "literal": 1, "square": 1}
     for step, _ in steps.values():
         step()
-    times = [{f: seconds(steps[f][0], repeats[f]) for f in FORMS} for _ in range(rounds)]
-    report(f"one step at d = {DIM}, {films} films, {torch.get_num_threads()} threads, float32")
-    for form in FORMS:
-        over = f"{steps[form][1]} films"
-        best, middle = (1e3 * of(t[form] for t in times) for of in (min, statistics.median))
-        report(f"  {form:8s} {over:>11s}: {best:9.3f} ms at best, {middle:9.3f} ms median")
-    for form, factor, note in (
-        ("literal", 1.0, "measured"),
-        ("square", scale, f"extrapolated to {films} films by their cube, a factor of {scale:.0f}"),
-    ):
-        ratios = [factor * t[form] / t["fast"] for t in times]
-        line = f"min {min(ratios):.0f}, median {statistics.median(ratios):.0f}"
-        report(f"{form} / fast, over {rounds} rounds: {line} ({note})")
-    grown = {form: growth_in_a_child(form) for form in FORMS}
-    for form in FORMS:
-        report(f"peak memory grows by {grown[form]:7.1f} MiB: {form}, {steps[form][1]} films")
-    report(f"fast / literal, growth of peak memory: {grown['fast'] / grown['literal']:.3f}")
+    times = [{f: 1e3 * seconds(steps[f][0], repeats[f]) for f in FORMS} for _ in range(rounds)]
+    fast = [time["fast"] for time in times]
+    what = f"a step of the embeddings, d = {DIM}"
+    square = f"a factor of films x films (timed on {FEWER:,}, scaled by films^3)"
+    grown = [{f: growth_in_a_child(f) for f in ("fast", "literal")} for _ in range(min(rounds, 2))]
+    return [
+        Comparison(what, "the literal dense cost", "ms", fast, [t["literal"] for t in times], 150),
+        Comparison(what, square, "ms", fast, [scale * t["square"] for t in times]),
+        Comparison(
+            f"{what}: growth of peak memory",
+            "the literal dense cost",
+            "MiB",
+            [memory["fast"] for memory in grown],
+            [memory["literal"] for memory in grown],
+        ),
+    ]
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--growth", choices=FORMS, help="only this: MiB that one form adds")
-    chosen = parser.parse_args()
-    if chosen.growth:
-        report(growth(chosen.growth))
-    else:
-        compare(chosen.rounds)
+    report(growth(sys.argv[1]))

@@ -1,26 +1,25 @@
 """How near the pipeline comes to the bare network, and how far it is ahead of the usual way.
 
-Run as ``python tests/bench_images.py`` (needs the real data; the weights do not matter for speed).
-Two kinds of work, a training step and the reading of features, are each done in several ways, in
-turn, in one run on this machine:
+Needs the real data; the weights do not matter for speed. A training step and the reading of
+features are each done in several ways, in turn:
 
 limit      the same network, precision and batch size, on one batch that never changes
 pipeline   what the notebook runs: `training.fit` and `features.extract`
 usual      torchvision's dataset, its transforms on PIL images, a DataLoader with 0 or 2 workers; in
            the pipeline's precision and layout, and in float32 and the default layout
 
-Ratios are taken within each round, so that a busy machine slows both sides of one alike.
+And a linear head is trained for 20 epochs: on features that are read once, and with the frozen
+network run in every epoch.
 """
 
-import argparse
-import statistics
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
+from functools import partial
 from itertools import islice
 
 import torch
+from bench_table import Comparison
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision import datasets, models
@@ -30,22 +29,23 @@ from assignment import cifar10, features, pixels, resnet, runtime, training
 from assignment.cifar10 import Cifar10, Split
 from assignment.features import View
 from assignment.finetuning import Plan
+from assignment.linear import SoftmaxRegression
 from assignment.recipe import Recipe
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 SIZE = 128
 TRAIN_BATCH, READ_BATCH = 128, 50  # the finetuning recipe's, and that of `features.extract`
 USUAL = {
-    f"usual, {precision}, {workers} workers": (precision == "same precision", workers)
+    f"dataset, PIL and DataLoader, {workers} workers, {precision}": (
+        precision == "same precision",
+        workers,
+    )
     for precision in ("same precision", "float32")
     for workers in (0, 2)
 }
-FORMS = ("limit", "pipeline", *USUAL)
-
-
-def report(line: object) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+LIMIT = "the bare network on a resident batch"
+EXPECTED = {LIMIT: 0.9} | {form: 3.0 for form, (lower, _) in USUAL.items() if not lower}
+HEAD_EPOCHS, HEAD_IMAGES = 20, 640
 
 
 def network(lower: bool = True) -> nn.Module:
@@ -107,7 +107,7 @@ def training_pace(form: str, data: Cifar10, count: int) -> float:
         optimiser.step()
         return loss.detach()
 
-    limit = form == "limit"
+    limit = form == LIMIT
     return pace(resident(TRAIN_BATCH) if limit else usual(True, TRAIN_BATCH, workers), work, count)
 
 
@@ -127,28 +127,64 @@ def reading_pace(form: str, data: Cifar10, count: int) -> float:
             found: Tensor = model(resnet.laid_out(images, images.device) if lower else images)
         return found
 
-    limit = form == "limit"
+    limit = form == LIMIT
     return pace(resident(READ_BATCH) if limit else usual(False, READ_BATCH, workers), work, count)
 
 
-def compare(rounds: int, batches: int) -> None:
+def head_seconds(cached: bool, data: Cifar10) -> float:
+    """Return the seconds to a linear head, its features read once or the network always run."""
+    on, recipe = runtime.device(), Recipe(epochs=HEAD_EPOCHS, lr=0.05, choose_best=False)
+    few = slice(0, HEAD_IMAGES)
+    train = Split(data.train.images[few], data.train.labels[few]).to(on)
+    held = Split(train.images[:1], train.labels[:1])
+    whole = network()
+    began = time.perf_counter()
+    if cached:
+        read = features.extract(features.folded(whole.eval()), train.images, View(SIZE))["layer4"]
+        train = Split(read.to(on), train.labels)
+        model = SoftmaxRegression(train.images).to(on)
+        training.fit(model, train, Split(train.images[:1], held.labels), recipe, lambda x, _: x)
+    else:
+        whole.requires_grad_(False)
+        whole.get_submodule("fc").requires_grad_(True)
+        training.fit(whole, train, held, recipe, Plan(recipe, (SIZE,)).look)
+    return time.perf_counter() - began
+
+
+def at_most(measure: Callable[[], float]) -> tuple[float, float]:
+    """Return what was measured, and the GPU's peak memory meanwhile in MiB (or zero)."""
+    if runtime.device().type != "cuda":
+        return measure(), 0.0
+    torch.cuda.reset_peak_memory_stats()
+    return measure(), torch.cuda.max_memory_allocated() / 2**20
+
+
+def comparisons(rounds: int, batches: int) -> list[Comparison]:
+    """Compare the pipeline with the limit, the usual way, and the head's two ways."""
     data = cifar10.load()
-    kinds = {"training": (training_pace, batches), "reading features": (reading_pace, 6 * batches)}
-    report(f"{SIZE} px, {runtime.device()}, {torch.get_num_threads()} threads")
+    kinds = {
+        "finetuning": (training_pace, batches),
+        "reading features": (reading_pace, 6 * batches),
+    }
+    made = []
     for kind, (measure, count) in kinds.items():
+        what = f"{kind}, {SIZE} px"
+        forms = ("pipeline", LIMIT, *USUAL)
         measure("pipeline", data, 1)
-        paces = [{form: measure(form, data, count) for form in FORMS} for _ in range(rounds)]
-        report(f"{kind}, images per second over {rounds} rounds, and the pipeline's ratio to it")
-        for form in FORMS:
-            middle = statistics.median(found[form] for found in paces)
-            ratios = sorted(found["pipeline"] / found[form] for found in paces)
-            spread = f"{ratios[0]:.2f} to {ratios[-1]:.2f}"
-            report(f"  {form:34s} {middle:8.0f}   {statistics.median(ratios):6.2f} ({spread})")
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--batches", type=int, default=4)
-    chosen = parser.parse_args()
-    compare(chosen.rounds, chosen.batches)
+        found = [
+            {f: at_most(partial(measure, f, data, count)) for f in forms} for _ in range(rounds)
+        ]
+        for form in forms[1:]:
+            (ours, our_peaks), (theirs, their_peaks) = (
+                zip(*(one[which] for one in found), strict=True) for which in ("pipeline", form)
+            )
+            expected = EXPECTED.get(form, 0.0)
+            made.append(Comparison(what, form, "images/s", ours, theirs, expected))
+            if any(our_peaks):
+                peak = f"{what}: peak GPU memory"
+                made.append(Comparison(peak, form, "MiB", our_peaks, their_peaks))
+    times = [(head_seconds(True, data), head_seconds(False, data)) for _ in range(rounds)]
+    what = f"a linear head, {HEAD_EPOCHS} epochs over {HEAD_IMAGES} images of {SIZE} px"
+    ours, theirs = zip(*times, strict=True)
+    made.append(Comparison(what, "the frozen network run in every epoch", "s", ours, theirs, 15))
+    return made

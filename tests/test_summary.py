@@ -9,11 +9,13 @@ from assignment import predictions, records, runtime, summary
 from assignment.records import Record
 from assignment.runtime import AssignmentError
 
+OPENING, CLOSING = summary.marks("results")
 README = (runtime.PROJECT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_readme_says_what_the_records_say() -> None:
-    assert summary.OPENING in README
+    for name in summary.PLACES:
+        assert [README.count(mark) for mark in summary.marks(name)] == [1, 1]
     assert summary.inserted(README) == README, "run `make render`"
 
 
@@ -24,6 +26,14 @@ def test_a_changed_number_is_noticed() -> None:
     assert README.count(number) == 1
     forged = README.replace(number, "**99.99%**")
     assert summary.inserted(forged) == README
+
+
+def test_a_changed_ratio_is_noticed() -> None:
+    record = records.load(records.KEPT, "bench")
+    assert record is not None
+    said = summary.speed().splitlines()[2]
+    assert README.count(said) == 1
+    assert summary.inserted(README.replace(said, said.replace("**", "**9"))) == README
 
 
 def test_a_changed_record_changes_the_table(
@@ -50,14 +60,14 @@ def test_a_missing_record_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 def test_only_the_place_between_the_marks_changes(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
-    text = f"before\n{summary.OPENING}\nold \\1 table\n{summary.CLOSING}\nafter\n"
+    text = f"before\n{OPENING}\nold \\1 table\n{CLOSING}\nafter\n"
     readme.write_text(text, encoding="utf-8")
     summary.update(readme)
     lines = readme.read_text(encoding="utf-8").splitlines()
     assert (lines[0], lines[1], lines[-2], lines[-1]) == (
         "before",
-        summary.OPENING,
-        summary.CLOSING,
+        OPENING,
+        CLOSING,
         "after",
     )
     assert summary.table().splitlines() == lines[2:-2]

@@ -101,7 +101,7 @@ def render() -> None:
     for name in NOTEBOOKS:
         execute(name, fresh / "notebooks" / f"{name}.ipynb", settings)
     for folder in ("notebooks", "figures"):
-        for path in (PROJECT / folder).glob("*.png"):
+        for path in (PROJECT / folder).glob("0*.png"):  # the benchmark's own stays
             path.unlink()
         shutil.copytree(fresh / folder, PROJECT / folder, dirs_exist_ok=True)
     summary.update(PROJECT / "README.md")

@@ -71,9 +71,8 @@ class Objective:
         gradient -= self.together(self.liked_by @ by_user)
         gradient.addcmul_(vectors, self.count - squares).mul_(4)
         pairs = self._square_sum(gram) - self._square_sum(squares)
-        liked = self.together(self._square_sum(by_user)) - (self.count * squares).sum(
-            dtype=self.wide
-        )
+        liked = self.together(self._square_sum(by_user))
+        liked -= (self.count * squares).sum(dtype=self.wide)
         return pairs - 2 * liked + self.constant, gradient
 
     def together(self, of_users: Tensor) -> Tensor:
@@ -120,12 +119,14 @@ def of(likes: Likes, device: torch.device | str = "cpu", portable: bool | None =
 def constant(likes: Likes) -> float:
     """Sum X_ij^2 over i != j, a block of films (or of users, if they are fewer) at a time.
 
-    A'A and AA' have the same length, so the smaller may be taken; neither is ever held whole.
+    A'A and AA' have the same length, so the smaller may be taken; neither is ever held whole. Both
+    are symmetric: a block with all that follow it counts twice, but for the block with itself.
     """
     A = likes.matrix
     rows = (A if A.shape[0] <= A.shape[1] else A.T).tocsr()
-    squares = (
-        int(((rows[start : start + BLOCK] @ rows.T).data ** 2).sum())
-        for start in range(0, rows.shape[0], BLOCK)
-    )
-    return float(sum(squares) - int((likes.count**2).sum()))
+    squares = -int((likes.count**2).sum())
+    for start in range(0, rows.shape[0], BLOCK):
+        block = rows[start : start + BLOCK]
+        onwards, itself = ((block @ B.T).data ** 2 for B in (rows[start:], block))
+        squares += 2 * int(onwards.sum()) - int(itself.sum())
+    return float(squares)

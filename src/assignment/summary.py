@@ -1,13 +1,11 @@
-"""The README's table of results, written from the records and from nothing else."""
+"""The README's tables of results and of speed, written from the records and from nothing else."""
 
-import re
 from pathlib import Path
 
 from assignment import predictions, records
 from assignment.records import Record
 from assignment.runtime import AssignmentError
 
-OPENING, CLOSING = "<!-- results: written by make render -->", "<!-- end of results -->"
 TEST_IMAGES = 10_000
 
 
@@ -27,15 +25,54 @@ def table() -> str:
 
 
 def update(readme: Path) -> None:
-    """Write the table into its place in a README."""
+    """Write the tables into their places in a README."""
     text = readme.read_text(encoding="utf-8")
     readme.write_text(inserted(text), encoding="utf-8")
 
 
 def inserted(text: str) -> str:
-    """Return a README's text with the table as it should be."""
-    place = re.compile(f"{re.escape(OPENING)}.*{re.escape(CLOSING)}", re.DOTALL)
-    return place.sub(lambda _: f"{OPENING}\n{table()}\n{CLOSING}", text)
+    """Return a README's text with the tables as they should be."""
+    for name, written in PLACES.items():
+        opening, closing = marks(name)
+        if opening in text:
+            before, rest = text.split(opening)
+            text = f"{before}{opening}\n{written()}\n{closing}{rest.split(closing)[1]}"
+    return text
+
+
+def marks(name: str) -> tuple[str, str]:
+    """Return what stands before and behind a table in the README."""
+    return f"<!-- {name}: written by make render -->", f"<!-- end of {name} -->"
+
+
+def speed(measured: Record | None = None) -> str:
+    """Return the benchmark's ratios as a table in Markdown, and on what they were measured."""
+    facts = (measured or _kept("bench")).facts
+    lines = [
+        "| what | here | the alternative | there | ratio (range) |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for row in facts["rows"]:
+        here, there = (_quantity(row[key], row["unit"]) for key in ("ours", "theirs"))
+        ratio = f"**{row['ratio']:.2f}** ({row['lowest']:.2f} to {row['highest']:.2f})"
+        if row["ratio"] >= 20:
+            ratio = f"**{row['ratio']:.0f}** ({row['lowest']:.0f} to {row['highest']:.0f})"
+        lines.append(f"| {row['what']} | {here} | {row['against']} | {there} | {ratio} |")
+    sizes = [
+        f"{size['likes']:,} likes of {size['films']:,} films take "
+        f"{_quantity(1e3 * size['seconds per step'], 'ms')} a step, the process at most "
+        f"{size['process at most MiB'] / 1024:.1f} GiB"
+        for size in (facts["growth"][0], facts["growth"][-1])
+    ]
+    where = f"{facts['device']}, {facts['processor']}, {facts['threads']} threads"
+    lines += ["", f"Growth with the data: {'; '.join(sizes)}; slope {facts['slope']:.2f}."]
+    lines += ["", f"Measured on {where}, {facts['precision']}, in {facts['seconds'] / 60:.0f} min."]
+    return "\n".join(lines)
+
+
+def _quantity(value: float, unit: str) -> str:
+    digits = 0 if value >= 100 else 1 if value >= 10 else 2
+    return f"{value:,.{digits}f} {unit}"
 
 
 def _images(question: str, answer: str, record: Record) -> str:
@@ -71,6 +108,9 @@ def _row(question: str, answer: str, result: str, record: Record, seconds: float
     where = f"{record.facts['device']}, {record.facts['machine'].split(', ')[-1]}"
     length = f"{seconds / 60:.0f} min" if seconds >= 100 else f"{seconds:.0f} s"
     return f"| {question} | {answer} | {result} | {where} | {length} |"
+
+
+PLACES = {"results": table, "speed": speed}
 
 
 def _kept(name: str) -> Record:
