@@ -38,8 +38,7 @@ def launched(
 
 
 def alone(likes: Likes, optimiser: str, dim: int) -> tuple[np.ndarray, np.ndarray]:
-    start = torch.randn(len(likes.movies), dim, generator=torch.Generator().manual_seed(0))
-    vectors = (0.1 * start).double().requires_grad_()
+    vectors = embedding.start(len(likes.movies), dim).double().requires_grad_()
     steps = embedding.OPTIMISERS[optimiser]([vectors])
     losses = list(embedding.descend(objective.of(likes), vectors, steps, STEPS))
     return np.array(losses), vectors.detach().numpy()

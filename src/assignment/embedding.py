@@ -71,6 +71,11 @@ class Fit:
     snapshots: dict[int, np.ndarray]  # the vectors after so many steps
 
 
+def start(films: int, dim: int, seed: int = 0, scale: float = 0.1) -> Tensor:
+    """Draw small random vectors, float32 [films, dim], the same on every device."""
+    return scale * torch.randn(films, dim, generator=torch.Generator().manual_seed(seed))
+
+
 def descend(cost: Cost, vectors: Tensor, optimiser: Any, iterations: int) -> Iterator[float]:
     """Move `vectors` downhill, step by step; yield the loss before each step and at the end."""
 
@@ -109,10 +114,9 @@ def fit(
     config = Config(dim, optimiser, lr, iterations, seed, scale)
     on = torch.device(device or runtime.device())
     cost = objective.of(likes, on)
-    normal = torch.randn(len(likes.movies), dim, generator=torch.Generator().manual_seed(seed))
     # A line search compares losses so close that float32 cannot tell them apart.
     dtype = cost.wide if optimiser == "lbfgs" else torch.float32
-    vectors = (normal * scale).to(on, dtype).requires_grad_()
+    vectors = start(len(likes.movies), dim, seed, scale).to(on, dtype).requires_grad_()
     losses: list[float] = []
     kept = {0: _numpy(vectors)} if 0 in snapshots else {}
     began = time.perf_counter()

@@ -64,8 +64,7 @@ def train(
 ) -> tuple[np.ndarray, Tensor]:
     """Descend as `embedding.fit` does from seed 0; return the losses and the vectors."""
     cost = objective(mine, on)
-    start = torch.randn(len(mine.movies), dim, generator=torch.Generator().manual_seed(0))
-    vectors = (0.1 * start).to(on, dtype).requires_grad_()
+    vectors = embedding.start(len(mine.movies), dim).to(on, dtype).requires_grad_()
     steps = embedding.OPTIMISERS[optimiser]([vectors])
     losses = np.array(list(embedding.descend(cost, vectors, steps, iterations)))
     theirs = vectors.detach().clone()
