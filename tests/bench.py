@@ -23,6 +23,7 @@ from bench_table import Comparison, report
 
 from assignment import drawing, records, runtime, summary
 from assignment.records import Record
+from assignment.runtime import AssignmentError
 
 
 def processor() -> str:
@@ -81,4 +82,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except AssignmentError as error:
+        raise SystemExit(str(error)) from None

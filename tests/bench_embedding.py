@@ -15,10 +15,10 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from bench_table import Comparison, forget_peak, peak_mebibytes, report
+from bench_table import Comparison, finish, forget_peak, peak_mebibytes, report
 from torch import Tensor
 
-from assignment import movielens, objective
+from assignment import movielens, objective, runtime
 from assignment.movielens import Likes
 
 DIM = 50
@@ -29,18 +29,21 @@ FORMS = ("fast", "literal", "square")
 def build(form: str, likes: Likes) -> tuple[Callable[[], object], int]:
     """Prepare one step of a form; return it, and over how many films it goes."""
     films = min(FEWER, len(likes.movies)) if form == "square" else len(likes.movies)
-    vectors = torch.nn.Parameter(0.1 * torch.randn(films, films if form == "square" else DIM))
+    on = runtime.device()
+    width = films if form == "square" else DIM
+    vectors = torch.nn.Parameter(0.1 * torch.randn(films, width, device=on))
     cost: Callable[[Tensor], Tensor]
     if form == "fast":
-        cost = objective.of(likes)
+        cost = objective.of(likes, on)
     else:
         most_liked = (-likes.count).argsort(kind="stable")[:films]
-        table = torch.from_numpy(likes.matrix.toarray()[:, most_liked]).float()
+        table = torch.from_numpy(likes.matrix.toarray()[:, most_liked]).float().to(on)
         cost = partial(objective.literal_cost, colikes=(table.T @ table).fill_diagonal_(0))
 
     def step() -> None:
         vectors.grad = None
         cost(vectors).backward()
+        finish(on)
 
     return step, films
 

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 from bench_embedding import DIM, seconds
-from bench_table import forget_peak, peak_mebibytes, report
+from bench_table import finish, forget_peak, gpu_mebibytes, peak_mebibytes, report
 from scipy import sparse
 
-from assignment import objective
+from assignment import objective, runtime
 from assignment.drawing import BLUE, GREY, ORANGE, Drawing, drawn, empty
 from assignment.movielens import Likes
 
@@ -51,16 +51,18 @@ def skewed_likes(scale: float, seed: int = 0) -> Likes:
 def measure(scale: float) -> dict[str, float]:
     """Time a step at one size, in this process."""
     likes = skewed_likes(scale)
-    vectors = torch.nn.Parameter(0.1 * torch.randn(len(likes.movies), DIM))
+    on = runtime.device()
+    vectors = torch.nn.Parameter(0.1 * torch.randn(len(likes.movies), DIM, device=on))
     (torch.ones(64, 64) @ torch.ones(64, 64)).sum().item()  # the libraries' own buffers
     forget_peak()
     before, began = peak_mebibytes(), time.perf_counter()
-    cost = objective.of(likes)
+    cost = objective.of(likes, on)
     built = time.perf_counter() - began
 
     def step() -> None:
         vectors.grad = None
         cost(vectors).backward()
+        finish(on)
 
     step()
     repeats = 5 if scale > 20 else 50
@@ -73,6 +75,7 @@ def measure(scale: float) -> dict[str, float]:
         "seconds to begin": built,
         "memory grows by MiB": peak_mebibytes() - before,
         "process at most MiB": peak_mebibytes(),
+        "GPU at most MiB": gpu_mebibytes(on),
     }
 
 

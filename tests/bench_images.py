@@ -19,7 +19,7 @@ from functools import partial
 from itertools import islice
 
 import torch
-from bench_table import Comparison
+from bench_table import Comparison, gpu_mebibytes
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision import datasets, models
@@ -153,10 +153,9 @@ def head_seconds(cached: bool, data: Cifar10) -> float:
 
 def at_most(measure: Callable[[], float]) -> tuple[float, float]:
     """Return what was measured, and the GPU's peak memory meanwhile in MiB (or zero)."""
-    if runtime.device().type != "cuda":
-        return measure(), 0.0
-    torch.cuda.reset_peak_memory_stats()
-    return measure(), torch.cuda.max_memory_allocated() / 2**20
+    if runtime.device().type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    return measure(), gpu_mebibytes(runtime.device())
 
 
 def comparisons(rounds: int, batches: int) -> list[Comparison]:

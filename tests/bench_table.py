@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 STATUS, FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -59,6 +61,17 @@ class Comparison:
             "rounds": len(self.ratios),
             "expected": self.expected,
         }
+
+
+def finish(on: torch.device) -> None:
+    """Wait until a device has done all that it was asked."""
+    if on.type != "cpu":
+        torch.accelerator.synchronize()
+
+
+def gpu_mebibytes(on: torch.device) -> float:
+    """Read the GPU's peak memory, zero where there is none."""
+    return torch.cuda.max_memory_allocated(on) / 2**20 if on.type == "cuda" else 0.0
 
 
 def peak_mebibytes() -> float:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from scipy import sparse
 
 from assignment import embedding, movielens, objective, parallel
