@@ -62,7 +62,8 @@ def measured(quick: bool) -> Record:
         "precision": str(runtime.precision(on)).removeprefix("torch."),
         "rows": [one.row() for one in made],
         "growth": growth,
-        "slope": bench_growth.slope(growth),
+        "slope": bench_growth.slope(growth, bench_growth.likes),
+        "slope by likes and numbers": bench_growth.slope(growth, bench_growth.likes_and_numbers),
     }
     return Record("bench", {"rounds": rounds, "quick": quick}, arrays, facts)
 

@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,13 +50,13 @@ def skewed_likes(scale: float, seed: int = 0) -> Likes:
 
 def measure(scale: float) -> dict[str, float]:
     """Time a step at one size, in this process."""
-    likes = skewed_likes(scale)
+    made = skewed_likes(scale)
     on = runtime.device()
-    vectors = torch.nn.Parameter(0.1 * torch.randn(len(likes.movies), DIM, device=on))
+    vectors = torch.nn.Parameter(0.1 * torch.randn(len(made.movies), DIM, device=on))
     (torch.ones(64, 64) @ torch.ones(64, 64)).sum().item()  # the libraries' own buffers
     forget_peak()
     before, began = peak_mebibytes(), time.perf_counter()
-    cost = objective.of(likes, on)
+    cost = objective.of(made, on)
     built = time.perf_counter() - began
 
     def step() -> None:
@@ -68,9 +68,9 @@ def measure(scale: float) -> dict[str, float]:
     repeats = 5 if scale > 20 else 50
     return {
         "scale": scale,
-        "users": len(likes.users),
-        "films": len(likes.movies),
-        "likes": int(likes.matrix.nnz),
+        "users": len(made.users),
+        "films": len(made.movies),
+        "likes": int(made.matrix.nnz),
         "seconds per step": seconds(step, repeats),
         "seconds to begin": built,
         "memory grows by MiB": peak_mebibytes() - before,
@@ -89,27 +89,32 @@ def sizes(scales: Sequence[float] = SCALES) -> list[dict[str, float]]:
     return found
 
 
-def work(size: dict[str, float]) -> float:
-    """Count what a step goes through: likes and numbers of the vectors."""
+def likes(size: dict[str, float]) -> float:
+    """Count what a step gathers, row by row: where nearly all of its time goes."""
+    return size["likes"]
+
+
+def likes_and_numbers(size: dict[str, float]) -> float:
+    """Count likes and the numbers of the vectors: its arithmetic, divided by d."""
     return size["likes"] + DIM * size["films"]
 
 
-def slope(found: Sequence[dict[str, float]]) -> float:
-    """Fit the power by which the time of a step grows with its work; 1 is in proportion."""
-    logs = np.log([[work(size), size["seconds per step"]] for size in found])
+def slope(found: Sequence[dict[str, float]], of: Callable[[dict[str, float]], float]) -> float:
+    """Fit the power by which the time of a step grows with something; 1 is in proportion."""
+    logs = np.log([[of(size), size["seconds per step"]] for size in found])
     return float(np.polyfit(logs[:, 0], logs[:, 1], 1)[0])
 
 
 @drawn
 def figure(found: Sequence[dict[str, float]]) -> Drawing:
-    """Draw time per step and memory against the work of a step."""
-    power, largest = slope(found), found[-1]
+    """Draw time per step and memory against the number of likes."""
+    power, largest = slope(found, likes), found[-1]
     drawing = empty(
         7, 3, f"From {found[0]['likes']:,} to {largest['likes']:,} likes the time of a step grows "
-        f"with the power {power:.2f} of likes + d x films, to {largest['seconds per step']:.2g} s; "
+        f"with the power {power:.2f} of their number, to {largest['seconds per step']:.2g} s; "
         f"the process then holds {largest['process at most MiB'] / 1024:.1f} GiB at most.",
     )  # fmt: skip
-    x = np.array([work(size) for size in found])
+    x = np.array([likes(size) for size in found])
     left, right = drawing.subplots(1, 2)
     times = np.array([size["seconds per step"] for size in found])
     left.plot(x, times, "o-", color=BLUE, label=f"measured, slope {power:.2f}")
@@ -123,7 +128,7 @@ def figure(found: Sequence[dict[str, float]]) -> Drawing:
     right.annotate("4 GiB", (x[0], 4096), xytext=(0, -10), textcoords="offset points", fontsize=8)
     right.set(ylabel="MiB", xscale="log", yscale="log")
     for axes in (left, right):
-        axes.set_xlabel(f"likes + {DIM} x films")
+        axes.set_xlabel("likes")
         axes.legend(fontsize=8)
     return drawing
 

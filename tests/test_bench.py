@@ -48,7 +48,8 @@ def test_the_slope_is_that_of_a_power() -> None:
         {"likes": likes, "films": 10 * likes, "seconds per step": 3e-9 * likes**1.25}
         for likes in (100, 1_000, 20_000)
     ]
-    assert bench_growth.slope(found) == pytest.approx(1.25)
+    assert bench_growth.slope(found, bench_growth.likes) == pytest.approx(1.25)
+    assert bench_growth.slope(found, bench_growth.likes_and_numbers) == pytest.approx(1.25)
 
 
 def test_a_size_is_measured_in_a_process_of_its_own() -> None:
@@ -105,7 +106,9 @@ def test_what_was_kept_follows_from_its_numbers() -> None:
         assert row["ours"] == statistics.median(ours)
         found = Comparison(row["what"], row["against"], row["unit"], ours, theirs, row["expected"])
         assert row == pytest.approx(found.row())
-    assert record.facts["slope"] == pytest.approx(bench_growth.slope(record.facts["growth"]))
+    assert record.facts["slope"] == pytest.approx(
+        bench_growth.slope(record.facts["growth"], bench_growth.likes)
+    )
     assert [size["scale"] for size in record.facts["growth"]] == list(bench_growth.SCALES)
 
 

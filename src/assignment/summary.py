@@ -65,7 +65,12 @@ def speed(measured: Record | None = None) -> str:
         for size in (facts["growth"][0], facts["growth"][-1])
     ]
     where = f"{facts['device']}, {facts['processor']}, {facts['threads']} threads"
-    lines += ["", f"Growth with the data: {'; '.join(sizes)}; slope {facts['slope']:.2f}."]
+    lines += [
+        "",
+        f"Growth with the data: {'; '.join(sizes)}. The time of a step grows with the power "
+        f"{facts['slope']:.2f} of the likes, or {facts['slope by likes and numbers']:.2f} of likes "
+        "+ 50 x films.",
+    ]
     lines += ["", f"Measured on {where}, {facts['precision']}, in {facts['seconds'] / 60:.0f} min."]
     return "\n".join(lines)
 
