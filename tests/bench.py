@@ -39,8 +39,8 @@ def measured(quick: bool) -> Record:
     began = time.monotonic()
     rounds = 1 if quick else 3
     parts: dict[str, Callable[[], list[Comparison]]] = {
-        "the embeddings": lambda: bench_embedding.comparisons(2 if quick else 5),
-        "starting": lambda: bench_start.comparisons(rounds),
+        "the embeddings": lambda: bench_embedding.comparisons(2 if quick else 4),
+        "starting": lambda: bench_start.comparisons(1 if quick else 2),
         "images": lambda: bench_images.comparisons(rounds, 1 if quick else 3),
     }
     made: list[Comparison] = []
