@@ -28,6 +28,7 @@ def project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     (root / "figures").mkdir()
     write(root, "6 * 7")
     (root / "figures" / "old.png").write_bytes(b"old")
+    (root / "figures" / "bench_growth.png").write_bytes(b"measured")
     (root / ".gitignore").write_text("/build/\n")
     for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "start"]):
         identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
@@ -171,7 +172,8 @@ def test_render_writes_outputs_and_replaces_figures(
     assert command.main(["render"]) == 0
     cells = nbformat.read(project / "notebooks" / "one.ipynb", as_version=4).cells
     assert cells[1].outputs[0].data["text/plain"] == "3"
-    assert [path.name for path in (project / "figures").iterdir()] == ["new.png"]
+    names = {path.name for path in (project / "figures").iterdir()}
+    assert names == {"new.png", "bench_growth.png"}
     assert cells[1].metadata == {}, "no timing, which would change with every run"
 
 

@@ -101,8 +101,9 @@ def render() -> None:
     for name in NOTEBOOKS:
         execute(name, fresh / "notebooks" / f"{name}.ipynb", settings)
     for folder in ("notebooks", "figures"):
-        for path in (PROJECT / folder).glob("0*.png"):  # the benchmark's own stays
-            path.unlink()
+        for path in (PROJECT / folder).glob("*.png"):
+            if not path.name.startswith("bench_"):  # the benchmark draws its own
+                path.unlink()
         shutil.copytree(fresh / folder, PROJECT / folder, dirs_exist_ok=True)
     summary.update(PROJECT / "README.md")
     report("Rendered. `git diff --stat` shows what changed.")
