@@ -11,6 +11,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from bench_start import DRAWING
 from packaging.requirements import Requirement
 from packaging.version import Version
 
@@ -26,7 +27,6 @@ ROOMS = [
     *("recommend", "drawing", "contact_sheet", "image_figures", "movie_figures", "film_map"),
     *("summary", "pages", "__main__"),
 ]
-DRAWING = {"drawing", "contact_sheet", "image_figures", "movie_figures", "film_map"}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 
 
