@@ -49,7 +49,7 @@ pdf: $(INSTALLED) ## the committed notebooks as PDF, into build/pdf/ (needs Chro
 	@$(PY) -m assignment pdf
 
 bench: $(INSTALLED) ## speed, as ratios against named alternatives in the same run, into data/records/
-	@TQDM_DISABLE=1 $(PY) tests/bench.py $(ARGS)
+	@TQDM_DISABLE=1 $(PY) -m tests.bench $(ARGS)
 
 lint: $(INSTALLED) ## formatting, lint and types, notebooks included
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy

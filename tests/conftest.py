@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from assignment import pages, runtime
+from assignment.common import runtime
+from assignment.publish import pages
 
 DATA = runtime.data_folder()
 PREREQUISITES: dict[str, Callable[[], bool]] = {

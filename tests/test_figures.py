@@ -16,24 +16,14 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 from torch.nn import functional
 
-from assignment import (
-    cifar10,
-    contact_sheet,
-    drawing,
-    film_map,
-    image_figures,
-    movie_figures,
-    movielens,
-    pixels,
-    predictions,
-    records,
-    runtime,
-)
-from assignment.cifar10 import Split
-from assignment.contact_sheet import HALF, HEADING, MARGIN, MIDDLE, PITCH, ROW, THUMB, Half
-from assignment.drawing import Drawing
-from assignment.predictions import Predictions
-from assignment.records import Record
+from assignment.common import drawing, records, runtime
+from assignment.common.drawing import Drawing
+from assignment.common.records import Record
+from assignment.images import cifar10, contact_sheet, image_figures, pixels, predictions
+from assignment.images.cifar10 import Split
+from assignment.images.contact_sheet import HALF, HEADING, MARGIN, MIDDLE, PITCH, ROW, THUMB, Half
+from assignment.images.predictions import Predictions
+from assignment.movies import film_map, movie_figures, movielens
 
 CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),

@@ -9,15 +9,18 @@ import numpy as np
 import pytest
 
 from assignment import __main__ as command
-from assignment import archive, download, movielens, records, resnet, sample, summary
-from assignment.runtime import AssignmentError, Mode
+from assignment.common import archive, download, records
+from assignment.common.runtime import AssignmentError, Mode
+from assignment.images import resnet
+from assignment.movies import movielens, sample
+from assignment.publish import summary
 
 
 @pytest.fixture
 def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """No network: the one mirror refuses every connection at once."""
     monkeypatch.setenv("ASSIGNMENT_MIRROR", "http://127.0.0.1:9")
-    monkeypatch.setattr("assignment.download.BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr("assignment.common.download.BACKOFF_SECONDS", 0.0)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from assignment import runtime
+from assignment.common import runtime
 
 NOTEBOOKS = sorted((runtime.PROJECT / "notebooks").glob("*.ipynb"))
 SECTIONS = {

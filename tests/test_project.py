@@ -1,84 +1,86 @@
 """The house itself: its rooms, its lists of packages, and that using it changes nothing in it."""
 
 import ast
+import graphlib
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 
-import nbformat
 import pytest
-from bench_start import DRAWING
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from assignment import runtime
+from assignment.common import runtime
+from tests.bench.start import modules
 
 ROOT = runtime.PROJECT
 PACKAGE = ROOT / "src" / "assignment"
-# A module imports only those above it.
-ROOMS = [
-    *("runtime", "download", "archive", "sample", "pixels", "cifar10", "resnet", "features"),
-    *("recipe", "linear", "training", "records", "predictions", "transfer", "frozen"),
-    *("finetuning", "movielens", "objective", "embedding", "parallel", "evaluation"),
-    *("recommend", "drawing", "contact_sheet", "image_figures", "movie_figures", "film_map"),
-    *("summary", "pages", "__main__"),
-]
-MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+# What the modules of a room may import beside each other; whatever is not in a room may import all.
+MAY_IMPORT = {"common": set(), "images": {"common"}, "movies": {"common"}, "publish": {"*"}}
+MODULES = {".".join(p.relative_to(PACKAGE).with_suffix("").parts): p for p in PACKAGE.rglob("*.py")}
 
 
 def imports(path: Path) -> set[str]:
     """The package's own modules that a file imports, wherever in it."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module == "assignment":
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("assignment."):
-            found.add((node.module or "").split(".")[1])
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("assignment"):
+            base = (node.module or "").removeprefix("assignment").removeprefix(".")
+            names = {f"{base}.{alias.name}".removeprefix(".") for alias in node.names}
+            found |= names & MODULES.keys() or {base}
         elif isinstance(node, ast.Import):
-            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("assignment.")}
+            found |= {
+                a.name.removeprefix("assignment.") for a in node.names if "assignment." in a.name
+            }
     return found
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_a_module_imports_only_those_above_it(module: str) -> None:
-    above = ROOMS[: ROOMS.index(module)]
-    assert imports(PACKAGE / f"{module}.py") <= set(above)
+def breaches(importing: Mapping[str, set[str]]) -> list[str]:
+    """Name every import from one room into another that the law does not allow, and every cycle."""
+    found = []
+    for module, imported in importing.items():
+        room = module.partition(".")[0]
+        for other in sorted(imported):
+            there = other.partition(".")[0]
+            allowed = MAY_IMPORT.get(room, {"*"}) | {room}
+            if there not in allowed and "*" not in allowed:
+                found.append(f"{module} imports {other}")
+            if there == "publish" and room not in ("publish", "__main__"):
+                found.append(f"{module} imports {other}: nobody imports publish")
+    try:
+        graphlib.TopologicalSorter(importing).prepare()
+    except graphlib.CycleError as error:
+        found.append(f"cycle: {' -> '.join(error.args[1])}")
+    return found
 
 
-def code_lines(path: Path) -> int:
-    """Lines that do something: without blank lines, comments and docstrings."""
-    text = path.read_text(encoding="utf-8")
-    documentation: set[int] = set()
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            documentation |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
-    return sum(
-        bool(line.strip()) and not line.strip().startswith("#") and number not in documentation
-        for number, line in enumerate(text.splitlines(), start=1)
-    )
+def test_four_rooms_and_no_way_back_up() -> None:
+    rooms = {module.partition(".")[0] for module in MODULES} - {"__init__", "__main__"}
+    assert rooms == MAY_IMPORT.keys()
+    assert breaches({module: imports(path) for module, path in MODULES.items()}) == []
 
 
-def test_no_room_is_large() -> None:
-    lengths = {m: len((PACKAGE / f"{m}.py").read_text("utf-8").splitlines()) for m in MODULES}
-    assert {module: n for module, n in lengths.items() if n > 300} == {}
+@pytest.mark.parametrize(
+    ("importing", "breach"),
+    [
+        ({"images.a": {"movies.b"}}, "images.a imports movies.b"),
+        ({"common.a": {"images.b"}}, "common.a imports images.b"),
+        ({"movies.a": {"publish.b"}}, "movies.a imports publish.b"),
+        ({"images.a": {"images.b"}, "images.b": {"images.a"}}, "cycle: images.a"),
+    ],
+)
+def test_a_breach_of_the_law_is_noticed(importing: dict[str, set[str]], breach: str) -> None:
+    assert any(found.startswith(breach) for found in breaches(importing))
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
-def test_a_notebook_stands_on_what_one_reader_can_hold(path: Path, tmp_path: Path) -> None:
-    cells = nbformat.read(path, as_version=4).cells
-    script = tmp_path / "cells.py"
-    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
-    script.write_text(code, encoding="utf-8")
-    needed, found = set[str](), imports(script)
-    while found - needed:
-        needed |= found
-        found = {module for name in needed for module in imports(PACKAGE / f"{name}.py")}
-    # About 2,000 lines of code; the care that the loaders take is in it.
-    assert 1000 < sum(code_lines(PACKAGE / f"{module}.py") for module in needed) <= 2200
+def test_no_module_is_large() -> None:
+    lengths = {name: len(p.read_text("utf-8").splitlines()) for name, p in MODULES.items()}
+    assert {name: n for name, n in lengths.items() if n > 450} == {}
 
 
 # --- one list of packages, told three times ---------------------------------------------------
@@ -112,9 +114,8 @@ def in_conda() -> dict[str, str]:
 def test_a_large_package_is_imported_when_it_is_needed(drawing: bool) -> None:
     # torchvision with the first network, seaborn and scikit-learn in the function that asks them;
     # matplotlib by what draws, and by nothing else.
-    modules = ", ".join(f"assignment.{m}" for m in MODULES if drawing or m not in DRAWING)
     found = subprocess.run(
-        [sys.executable, "-c", f"import sys, {modules}; print(*sys.modules)"],
+        [sys.executable, "-c", f"import sys, {', '.join(modules(drawing))}; print(*sys.modules)"],
         env=os.environ | {"PYTHONPATH": str(PACKAGE.parent)},
         capture_output=True,
         text=True,

@@ -18,10 +18,12 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.nn import functional
 
-from assignment import cifar10, movielens, pixels, resnet, sample
+from assignment.images import cifar10, pixels, resnet
+from assignment.images import sample as image_sample
+from assignment.movies import movielens, sample
 
 QUERIES = ("Apollo 13 (1995)", "Toy Story (1995)", "Home Alone (1990)")
-WRITERS = {"cifar10": sample.write_cifar10, "movielens": sample.write_movielens}
+WRITERS = {"cifar10": image_sample.write_cifar10, "movielens": sample.write_movielens}
 
 
 def written(write: Callable[..., None], folder: Path, **seed: int) -> dict[str, bytes]:
@@ -57,7 +59,7 @@ def test_sample_takes_seconds() -> None:
 def images(tmp_path_factory: pytest.TempPathFactory) -> cifar10.Cifar10:
     """Through the very reader that the real files go through."""
     folder = tmp_path_factory.mktemp("images")
-    sample.write_cifar10(folder)
+    image_sample.write_cifar10(folder)
     assert {path.name for path in folder.iterdir()} == set(cifar10.ARCHIVE.files)
     return cifar10.read(folder)
 
@@ -112,7 +114,7 @@ def wrong_by_class(guess: Tensor, truth: Tensor) -> list[int]:
 
 @pytest.mark.usefixtures("one_thread")
 def test_frozen_features_tell_the_classes_apart_but_not_all(images: cifar10.Cifar10) -> None:
-    network = sample.SmallBackbone().eval()
+    network = image_sample.SmallBackbone().eval()
     network.fc = nn.Identity()  # type: ignore[assignment]
     with torch.no_grad():
         train, test = (network(seen(part)).numpy() for part in (images.train, images.test))
@@ -128,7 +130,7 @@ def test_frozen_features_tell_the_classes_apart_but_not_all(images: cifar10.Cifa
 @pytest.mark.usefixtures("one_thread")
 def test_finetuning_tells_the_classes_apart_but_not_all(images: cifar10.Cifar10) -> None:
     torch.manual_seed(0)
-    network = sample.SmallBackbone()
+    network = image_sample.SmallBackbone()
     network.fc = nn.Linear(network.fc.in_features, 10)
     network.to(memory_format=torch.channels_last)
     inputs, labels = seen(images.train), images.train.labels
@@ -158,16 +160,16 @@ def python2(raw: bytes) -> object:
 
 
 def test_written_batch_is_what_torchvision_would_read(tmp_path: Path) -> None:
-    sample.write_cifar10(tmp_path)
+    image_sample.write_cifar10(tmp_path)
     batch = python2((tmp_path / "data_batch_2").read_bytes())
     assert isinstance(batch, dict)
     assert batch["batch_label"] == "training batch 2 of 5"
-    assert batch["data"].shape == (sample.IMAGES_PER_BATCH, 3072)
+    assert batch["data"].shape == (image_sample.IMAGES_PER_BATCH, 3072)
     assert batch["data"].dtype == np.uint8
-    assert len(batch["labels"]) == len(batch["filenames"]) == sample.IMAGES_PER_BATCH
+    assert len(batch["labels"]) == len(batch["filenames"]) == image_sample.IMAGES_PER_BATCH
     meta = python2((tmp_path / "batches.meta").read_bytes())
     assert isinstance(meta, dict)
-    assert meta["label_names"] == list(sample.SHAPES)
+    assert meta["label_names"] == list(image_sample.SHAPES)
     test = python2((tmp_path / "test_batch").read_bytes())
     assert isinstance(test, dict)
     assert torch.equal(
@@ -187,14 +189,14 @@ plain = st.recursive(
 @settings(deadline=None)
 @given(content=plain)
 def test_python2_pickle_is_read_back_the_same(content: object) -> None:
-    assert pickle.loads(sample.python2_pickle(content), encoding="bytes") == content
+    assert pickle.loads(image_sample.python2_pickle(content), encoding="bytes") == content
 
 
 @settings(deadline=None)
 @given(shape=st.tuples(st.integers(0, 5), st.integers(0, 5)), seed=st.integers(0, 99))
 def test_python2_pickle_of_pixels_is_read_back_the_same(shape: tuple[int, int], seed: int) -> None:
     array = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
-    result = python2(sample.python2_pickle(array))
+    result = python2(image_sample.python2_pickle(array))
     assert isinstance(result, np.ndarray)
     assert result.dtype == np.uint8
     assert np.array_equal(result, array)

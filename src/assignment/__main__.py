@@ -21,10 +21,13 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from assignment import cifar10, movielens, pages, records, resnet, runtime, summary
-from assignment.archive import Archive
-from assignment.download import BRIEF, fetch, megabytes
-from assignment.runtime import PROJECT, AssignmentError, Mode, Source, report
+from assignment.common import records, runtime
+from assignment.common.archive import Archive
+from assignment.common.download import BRIEF, fetch, megabytes
+from assignment.common.runtime import PROJECT, AssignmentError, Mode, Source, report
+from assignment.images import cifar10, resnet
+from assignment.movies import movielens
+from assignment.publish import pages, summary
 
 BUILD = PROJECT / "build"
 NOTEBOOKS = {"01_cifar10_transfer": cifar10.ARCHIVE, "02_movie_embeddings": movielens.ARCHIVE}

@@ -1,0 +1,1 @@
+"""What both halves stand on: settings, tables, figures, downloads, and runs that are kept."""

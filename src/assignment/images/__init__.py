@@ -1,0 +1,1 @@
+"""CIFAR-10 with ResNet18: the data, the network, training, predictions and their figures."""

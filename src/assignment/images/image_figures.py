@@ -1,0 +1,186 @@
+"""The figures of the CIFAR-10 notebook, drawn from data and returned, never shown."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
+from torch import Tensor
+
+from assignment.common.drawing import GREY, Drawing, drawn, empty, heatmap
+from assignment.images.cifar10 import Split
+from assignment.images.predictions import Predictions, calibration
+
+FEWEST = 10  # images in a bin whose share of right predictions is worth a dot
+
+
+@drawn
+def class_examples(
+    split: Split, classes: Sequence[str], augment: Callable[[Tensor], Tensor], columns: int = 6
+) -> Drawing:
+    """Draw the first images of every class, and beside them the same images augmented.
+
+    Parameters
+    ----------
+    split : Split
+    classes : sequence of str
+    augment : callable
+        uint8 [N, 3, 32, 32] to float images of the same shape in [0, 1].
+    columns : int
+        Images per class.
+    """
+    chosen = torch.stack([(split.labels == k).nonzero()[:columns, 0] for k in range(len(classes))])
+    originals = split.images[chosen.flatten()].cpu()
+    augmented = augment(split.images[chosen.flatten()]).cpu()
+    drawing = empty(
+        7, 5.6, f"{columns} training images of each of the {len(classes)} classes; on the right "
+        "the same images mirrored and shifted at random, still easy to recognise.",
+    )  # fmt: skip
+    left, right = drawing.subplots(1, 2)
+    for axes, images, title in (
+        (left, originals / 255.0, "as stored (32 x 32 pixels)"),
+        (right, augmented, "the same, as a training step sees them"),
+    ):
+        axes.imshow(_mosaic(images, len(classes), columns))
+        axes.set(title=title, xticks=[], yticks=[])
+        axes.grid(visible=False)
+        axes.spines[:].set_visible(False)
+    left.set_yticks([34 * (k + 0.5) - 1 for k in range(len(classes))], classes)
+    left.tick_params(length=0)
+    return drawing
+
+
+@drawn
+def curves(histories: Mapping[str, np.ndarray], best: Mapping[str, int], alt: str) -> Drawing:
+    """Draw loss and accuracy by epoch, one row per run.
+
+    Parameters
+    ----------
+    histories : mapping of str to array [epochs, 4]
+        With the columns of `training.Epoch`.
+    best : mapping of str to int
+        The epoch, from 1, whose weights were kept.
+    alt : str
+    """
+    drawing = empty(7, 2.5 * len(histories) + 0.3, alt)
+    grid = drawing.subplots(len(histories), 2, squeeze=False)
+    for (name, history), (losses, accuracies) in zip(histories.items(), grid, strict=True):
+        epochs = np.arange(1, len(history) + 1)
+        for axes, column, label in ((losses, 0, "loss (nats)"), (accuracies, 1, "accuracy")):
+            axes.plot(epochs, history[:, column], "o--", ms=3, label="training, while it learned")
+            axes.plot(epochs, history[:, column + 2], "o-", ms=3, label="validation")
+            axes.axvline(best[name], color=GREY, lw=0.8, ls=":", label="epoch that was kept")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.set(xlabel="epoch", ylabel=label, title=name)
+        accuracies.yaxis.set_major_formatter(PercentFormatter(1.0))
+    lines, names = drawing.axes[0].get_legend_handles_labels()
+    drawing.legend(lines, names, loc="outside upper center", ncols=3)
+    return drawing
+
+
+@drawn
+def accuracy_lines(
+    accuracies: Mapping[str, Mapping[int, float]], label: str, alt: str, doubling: bool = False
+) -> Drawing:
+    """Draw validation accuracy against a whole number, one line per way of doing something.
+
+    Parameters
+    ----------
+    accuracies : mapping of str to mapping of int to float
+        Way to number to accuracy.
+    label : str
+        What the number is.
+    alt : str
+    doubling : bool
+        Whether equal steps of the axis are equal ratios.
+    """
+    drawing = empty(7, 3, alt)
+    axes = drawing.subplots()
+    for (way, found), marker in zip(accuracies.items(), "os^Dv", strict=False):
+        axes.plot(list(found), list(found.values()), marker=marker, label=way)
+    if doubling:
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_minor_locator(NullLocator())
+    numbers = sorted({number for found in accuracies.values() for number in found})
+    axes.set_xticks(numbers, [f"{number:,}" for number in numbers])
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set(xlabel=label, ylabel="validation accuracy")
+    axes.legend()
+    return drawing
+
+
+@drawn
+def reliability(said: Mapping[str, Mapping[str, Predictions]], alt: str) -> Drawing:
+    """Draw accuracy against confidence, a panel per model and a line per variant of it.
+
+    A bin of fewer than ten images tells nothing and is not drawn; it counts in the error.
+
+    Parameters
+    ----------
+    said : mapping of str to mapping of str to Predictions
+        Model to variant to predictions.
+    alt : str
+    """
+    drawing = empty(7, 3.7, alt)
+    for axes, (model, variants) in zip(
+        drawing.subplots(1, len(said), sharey=True, squeeze=False)[0], said.items(), strict=True
+    ):
+        axes.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls=":", label="as sure as right")
+        for (variant, predictions), marker in zip(variants.items(), "os^", strict=False):
+            found = calibration(predictions)
+            told = found.count >= FEWEST
+            axes.plot(
+                found.confidence[told], found.accuracy[told], marker=marker, ms=4,
+                label=f"{variant} (ECE {found.error:.1%})",
+            )  # fmt: skip
+        axes.set(xlabel="mean confidence", title=model, xlim=(0, 1.02), ylim=(0, 1.02))
+        axes.legend(loc="upper left", fontsize=8)
+    drawing.axes[0].set_ylabel("share that is right")
+    return drawing
+
+
+@drawn
+def confusions(said: Mapping[str, Predictions], classes: Sequence[str], alt: str) -> Drawing:
+    """Draw the errors of each model by true and predicted class; the diagonal is left out."""
+    drawing = empty(7, 4.4, alt)
+    panels = drawing.subplots(1, len(said), sharey=True, squeeze=False)[0]
+    errors = {
+        model: found.confusion - np.diag(found.confusion.diagonal())
+        for model, found in said.items()
+    }
+    highest = max(int(counts.max()) for counts in errors.values())
+    for axes, (model, counts) in zip(panels, errors.items(), strict=True):
+        heatmap(
+            axes, counts, mask=np.eye(len(classes), dtype=bool), fmt="d",
+            annot_kws={"fontsize": 6.5}, cmap="Blues", vmin=0, vmax=highest, cbar=False,
+            xticklabels=classes, yticklabels=classes, linewidths=0.3,
+        )  # fmt: skip
+        axes.set(title=f"{model}: {counts.sum():,} errors", xlabel="predicted")
+    panels[0].set_ylabel("true")
+    return drawing
+
+
+@drawn
+def class_accuracies(said: Mapping[str, Predictions], classes: Sequence[str], alt: str) -> Drawing:
+    """Draw the accuracy of every class under each model, the hardest class at the bottom."""
+    drawing = empty(7, 3.2, alt)
+    axes = drawing.subplots()
+    by_model = {model: found.class_accuracy for model, found in said.items()}
+    order = np.argsort(next(iter(by_model.values())))
+    together = np.stack(list(by_model.values()))[:, order]
+    axes.hlines(range(len(order)), together.min(0), together.max(0), color="#bbbbbb", lw=2)
+    for (model, values), marker in zip(by_model.items(), "os^D", strict=False):
+        axes.plot(values[order], range(len(order)), marker, label=model)
+    axes.set_yticks(range(len(order)), [classes[k] for k in order])
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set(xlabel="accuracy on the test images of the class")
+    drawing.legend(loc="outside upper center", ncols=len(said))
+    return drawing
+
+
+def _mosaic(images: Tensor, rows: int, columns: int, gap: int = 2) -> np.ndarray:
+    """Float images [rows * columns, 3, H, W] to one picture [., ., 3] with white gaps."""
+    padded = torch.nn.functional.pad(images, (0, gap, 0, gap), value=1.0)
+    _, _, height, width = padded.shape
+    grid = padded.view(rows, columns, 3, height, width).permute(0, 3, 1, 4, 2)
+    return grid.reshape(rows * height, columns * width, 3)[:-gap, :-gap].numpy()

@@ -1,0 +1,206 @@
+"""How the movie embeddings are found: optimisers, runs, and the floor that no run can pass.
+
+Losses are read against the floor: the lowest cost there is, found by another method.
+"""
+
+import math
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.sparse.linalg import LinearOperator, eigsh
+from torch import Tensor
+from torch.optim import LBFGS, SGD, Adagrad, Adam, RMSprop
+from tqdm import tqdm
+
+from assignment.common import runtime
+from assignment.common.runtime import AssignmentError
+from assignment.movies import objective
+from assignment.movies.movielens import Likes
+from assignment.movies.objective import Cost
+
+GIVE_UP = 10.0  # a loss of so many times the first will not come back
+OPTIMISERS: dict[str, partial[Any]] = {
+    "sgd": partial(SGD, lr=3.1e-5),
+    "momentum": partial(SGD, lr=2e-5, momentum=0.9),
+    "nesterov": partial(SGD, lr=2e-5, momentum=0.9, nesterov=True),
+    "rmsprop": partial(RMSprop, lr=5e-3),
+    "adagrad": partial(Adagrad, lr=0.5),
+    "adam": partial(Adam, lr=0.2),
+    "lbfgs": partial(
+        LBFGS, lr=1.0, max_iter=1, max_eval=25, history_size=10, line_search_fn="strong_wolfe"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """What decides a run; `scale` is the standard deviation of the numbers it starts from."""
+
+    dim: int
+    optimiser: str
+    lr: float
+    iterations: int
+    seed: int
+    scale: float
+
+    def __post_init__(self) -> None:
+        if self.scale == 0:
+            raise AssignmentError(
+                "scale is 0, and zero is a saddle point: the gradient there is exactly zero, so "
+                "nothing would ever move. Choose a small positive scale."
+            )
+        for name in ("dim", "lr", "iterations", "scale"):
+            if not 0 < (value := getattr(self, name)) < math.inf:
+                raise AssignmentError(f"{name} is {value}; it must be finite and above zero.")
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """A finished run; vectors are float32 [movies, dim], and of no use where it diverged."""
+
+    config: Config
+    losses: np.ndarray  # float64 [iterations + 1], fewer if diverged; good to 1e-6 of ||X||^2
+    final: float  # the cost of `vectors` in float64, infinite if diverged
+    vectors: np.ndarray
+    seconds: float
+    diverged: bool
+    snapshots: dict[int, np.ndarray]  # the vectors after so many steps
+
+
+def start(films: int, dim: int, seed: int = 0, scale: float = 0.1) -> Tensor:
+    """Draw small random vectors, float32 [films, dim], the same on every device."""
+    return scale * torch.randn(films, dim, generator=torch.Generator().manual_seed(seed))
+
+
+def descend(cost: Cost, vectors: Tensor, optimiser: Any, iterations: int) -> Iterator[float]:
+    """Move `vectors` downhill, step by step; yield the loss before each step and at the end."""
+
+    def loss_and_gradient() -> float:
+        optimiser.zero_grad()
+        loss = cost(vectors)
+        loss.backward()
+        return loss.item()
+
+    for _ in range(iterations):
+        yield optimiser.step(loss_and_gradient)
+    yield cost(vectors.detach()).item()
+
+
+def fit(
+    likes: Likes,
+    dim: int = 50,
+    optimiser: str = "adam",
+    lr: float | None = None,
+    iterations: int = 300,
+    seed: int = 0,
+    scale: float = 0.1,
+    *,
+    device: torch.device | str | None = None,
+    snapshots: Collection[int] = (),
+    floor: float | None = None,
+) -> Fit:
+    """Train vectors from a seeded random start; a run that diverges ends early.
+
+    Where no `lr` is given it is the optimiser's own in `OPTIMISERS`. `snapshots` are the numbers of
+    steps after which to keep the vectors; with `floor` the progress bar shows loss / floor.
+    """
+    if (build := OPTIMISERS.get(optimiser)) is None:
+        raise AssignmentError(f"optimiser is {optimiser!r}; choose one of {', '.join(OPTIMISERS)}.")
+    lr = build.keywords["lr"] if lr is None else lr
+    config = Config(dim, optimiser, lr, iterations, seed, scale)
+    on = torch.device(device or runtime.device())
+    cost = objective.of(likes, on)
+    # A line search compares losses so close that float32 cannot tell them apart.
+    dtype = cost.wide if optimiser == "lbfgs" else torch.float32
+    vectors = start(len(likes.movies), dim, seed, scale).to(on, dtype).requires_grad_()
+    losses: list[float] = []
+    kept = {0: _numpy(vectors)} if 0 in snapshots else {}
+    began = time.perf_counter()
+    steps = descend(cost, vectors, build([vectors], lr=lr), iterations)
+    diverged = False
+    with tqdm(steps, f"{optimiser}, lr {lr:g}", iterations + 1, leave=False) as bar:
+        for loss in bar:
+            if diverged := not loss <= GIVE_UP * (losses or [loss])[0] < math.inf:
+                break
+            losses.append(loss)
+            if len(losses) in snapshots and len(losses) <= iterations:
+                kept[len(losses)] = _numpy(vectors)
+            if floor:
+                bar.set_postfix_str(f"loss / floor {loss / floor:.4f}", refresh=False)
+    seconds = time.perf_counter() - began
+    ended = _numpy(vectors)
+    final = math.inf if diverged else objective.of(likes)(torch.from_numpy(ended).double()).item()
+    return Fit(config, np.array(losses), final, ended, seconds, diverged, kept)
+
+
+def _numpy(vectors: Tensor) -> np.ndarray:
+    return vectors.detach().to("cpu", torch.float32, copy=True).numpy()
+
+
+@dataclass(frozen=True, eq=False)
+class Floor:
+    """The lowest cost found, its vectors (float64 [movies, dim], columns orthogonal), seconds."""
+
+    value: float
+    vectors: np.ndarray
+    seconds: float
+
+
+def floor(likes: Likes, dim: int = 50, seed: int | None = None) -> Floor:
+    """Find the lowest cost: L-BFGS in float64 on the CPU, from the top eigenpairs of X.
+
+    With a seed it starts from random vectors, and should find the same. Turning V leaves the cost,
+    so its columns may be made orthogonal. The cost then curves along each with its squared length;
+    with the length as unit all are alike, and a third of the steps suffices, round after round.
+    """
+    began = time.perf_counter()
+    cost = objective.of(likes)
+    start = np.random.default_rng(seed).normal(0, 0.1, (len(likes.movies), dim))
+    if seed is None:
+        values, directions = leading(likes, min(dim, len(start)))
+        start *= 0
+        start[:, : len(values)] = directions * np.sqrt(np.maximum(values, 1e-3 * values[0]))
+    best = torch.from_numpy(start)
+    for _ in range(20):  # four or five are usual
+        squares, turn = torch.linalg.eigh(best.T @ best)
+        unit = squares.clamp_min(max(1e-4 * float(squares[-1]), 1e-12)).sqrt()
+        scaled = (best @ turn * unit).requires_grad_()
+        search = LBFGS([scaled], 1, 30, 60, 0, 0, 10, "strong_wolfe")
+        before, value = descend(lambda w: cost(w / unit), scaled, search, 1)  # noqa: B023
+        best = (scaled / unit).detach()
+        if before - value <= 1e-9 * before:
+            break
+    best = best @ torch.linalg.eigh(best.T @ best).eigenvectors.flip(1)
+    return Floor(value, best.numpy(), time.perf_counter() - began)
+
+
+def leading(likes: Likes, how_many: int) -> tuple[np.ndarray, np.ndarray]:
+    """Find the largest eigenvalues of X, falling, and their vectors [movies, how_many]."""
+    A, n = likes.matrix.astype(np.float64), likes.count
+    if A.sum(axis=1).max() < 2:
+        raise AssignmentError("No user likes two films: there are no co-likes, nothing to embed.")
+    if 2 * how_many >= len(n):  # X is then no larger than the answer
+        values, vectors = np.linalg.eigh((A.T @ A).toarray() - np.diag(n))
+    else:
+        X = LinearOperator((len(n), len(n)), lambda v: A.T @ (A @ v) - n * v, dtype=A.dtype)
+        values, vectors = eigsh(X, how_many, which="LA", v0=np.random.default_rng(0).random(len(n)))
+    order = np.argsort(-values)[:how_many]
+    return values[order], vectors[:, order]
+
+
+def largest_stable_step(likes: Likes) -> float:
+    """Predict the largest learning rate at which plain gradient descent settles: 1 / (4 lambda).
+
+    Notes
+    -----
+    At the minimum R = VV' - X, its diagonal left out, has R V = 0, and the cost curves along D as
+    4 tr(D'R D) + 2 ||DV' + VD'||^2. Most of all along V's longest column s u, with D = u e': there
+    R u = 0 and DV' + VD' = 2 s uu', which leaves 8 s^2 (less s^2 sum 8 u_i^4, for the diagonal).
+    s^2 is close to lambda, the largest eigenvalue of X, and descent settles below 2 / curvature.
+    """
+    return float(1 / (4 * leading(likes, 1)[0][0]))

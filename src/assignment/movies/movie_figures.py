@@ -1,0 +1,299 @@
+"""The figures of the MovieLens notebook, drawn from data and returned, never shown."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import cycle, pairwise
+
+import numpy as np
+import pandas as pd
+from matplotlib.colors import PowerNorm
+from scipy.cluster import hierarchy
+from scipy.spatial.distance import pdist
+from scipy.stats import spearmanr
+
+from assignment.common.drawing import BLUE, GREY, ORANGE, PALETTE, Drawing, drawn, empty, heatmap
+from assignment.movies.movielens import Likes, MovieLens
+
+
+@drawn
+def ratings_and_likes(data: MovieLens, liked: Likes, named: Sequence[str]) -> Drawing:
+    """Draw how stars are given, and how unevenly likes fall on films.
+
+    Parameters
+    ----------
+    data : MovieLens
+    liked : Likes
+    named : sequence of str
+        Titles to point out among the films.
+    """
+    stars = data.ratings["rating"].value_counts().sort_index()
+    share = (data.ratings["rating"] >= liked.threshold).mean()
+    ranked = np.sort(liked.count)[::-1]
+    half = int(np.searchsorted(np.cumsum(ranked), ranked.sum() / 2)) + 1
+    drawing = empty(
+        7, 2.9, f"Left: ratings by stars; {share:.0%} are at least {liked.threshold}. Right: likes "
+        f"per film fall off steeply; {half} of {len(ranked)} films hold half of all likes.",
+    )  # fmt: skip
+    left, right = drawing.subplots(1, 2)
+    colours = [BLUE if star >= liked.threshold else "#bbbbbb" for star in stars.index]
+    left.bar(stars.index, stars.to_numpy(), width=0.4, color=colours)
+    left.set(
+        xlabel="stars", ylabel="ratings", title=f"liked: {liked.threshold} stars or more (blue)"
+    )
+    right.loglog(np.arange(1, len(ranked) + 1), ranked, color=BLUE)
+    offsets = [(-6, -5, "right", "top"), (6, 5, "left", "bottom")]
+    for title, (dx, dy, across, along) in zip(named, cycle(offsets), strict=False):
+        movie = data.movies.index[data.movies["title"] == title]
+        count = int(liked.count[np.isin(liked.movies, movie)].sum())
+        rank = int((ranked > count).sum()) + 1
+        right.plot(rank, count, "o", color=ORANGE, markersize=5)
+        right.annotate(
+            f"{title.rsplit(' (', 1)[0]}: {count}", (rank, count), (dx, dy),
+            textcoords="offset points", ha=across, va=along,
+        )  # fmt: skip
+    right.set(xlabel="film, by likes", ylabel="likes", title="likes per film")
+    return drawing
+
+
+@drawn
+def colikes_picture(data: MovieLens, liked: Likes, films: int = 250, groups: int = 6) -> Drawing:
+    """Draw X for the most liked films: as it is, and with popularity divided out and films grouped.
+
+    Parameters
+    ----------
+    data : MovieLens
+    liked : Likes
+    films : int
+        How many of the most liked films to show.
+    groups : int
+        Into how many groups their tree is cut; each is labelled with its median year.
+    """
+    top = np.argsort(-liked.count, kind="stable")[:films]
+    both = (liked.matrix[:, top].T @ liked.matrix[:, top]).toarray().astype(float)
+    cosine = both / np.sqrt(np.outer(np.diag(both), np.diag(both)))
+    # How many times more often than by chance two films are liked together.
+    lift = np.log(both / np.outer(np.diag(both), np.diag(both)) * len(liked.users) + 0.1)
+    np.fill_diagonal(lift, 0)
+    tree = hierarchy.ward(pdist(lift))
+    order = hierarchy.leaves_list(hierarchy.optimal_leaf_ordering(tree, pdist(lift)))
+    group = hierarchy.fcluster(tree, groups, "maxclust")[order]
+    years = data.movies["year"].loc[liked.movies[top[order]]].to_numpy(dtype=float)
+    for picture in (both, cosine):
+        np.fill_diagonal(picture, np.nan)
+    edges = np.flatnonzero(np.diff(group, prepend=-1, append=-1))
+    medians = [f"{np.nanmedian(years[i:j]):.0f}" for i, j in pairwise(edges)]
+    drawing = empty(
+        7, 4.4, f"X for the {len(top)} most liked films. By likes it only fades from the popular "
+        "corner. Divided by popularity and grouped by similarity it falls into blocks along the "
+        f"diagonal, whose films come, in the median, from {', '.join(medians)}.",
+    )  # fmt: skip
+    left, right = drawing.subplots(1, 2)
+    grouped = cosine[np.ix_(order, order)]
+    for axes, picture, gamma, title, what in (
+        (left, both, 0.5, "X, ordered by likes", "users who liked both"),
+        (right, grouped, 1, "X / sqrt(likes x likes), grouped", "cosine of likes"),
+    ):
+        highest = float(np.nanquantile(picture, 0.999))
+        image = axes.imshow(picture, cmap="viridis", norm=PowerNorm(gamma, 0, highest))
+        axes.set(title=title, xticks=[], yticks=[])
+        axes.grid(visible=False)
+        axes.set_xlabel("film")
+        drawing.colorbar(image, ax=axes, label=what, location="bottom", shrink=0.8)
+    middles = [(i + j - 1) / 2 for i, j in pairwise(edges)]
+    right.set_yticks(middles, medians)
+    right.tick_params(length=0)
+    left.set_ylabel("film, the most liked first")
+    right.set_ylabel("film, by group; its median year")
+    for edge in edges[1:-1]:
+        right.axhline(edge - 0.5, color="white", lw=0.8)
+        right.axvline(edge - 0.5, color="white", lw=0.8)
+    return drawing
+
+
+# One colour per optimiser in every figure.
+_NAMES = ("gradient descent", "momentum", "Nesterov", "RMSprop", "Adagrad", "Adam", "Adam, slow")
+COLOURS = dict(zip((*_NAMES, "L-BFGS"), PALETTE, strict=True))
+DASHED = {"Nesterov", "Adam, slow"}  # would hide momentum and RMSprop
+
+
+@drawn
+def descent(
+    histories: Mapping[str, np.ndarray], diverged: Collection[str], floor: float, finding: str
+) -> Drawing:
+    """Draw loss against iteration, raw and above the floor.
+
+    Parameters
+    ----------
+    histories : mapping
+        Label to losses [iterations + 1].
+    diverged : collection of str
+        Labels of the runs that left for infinity; they end in a cross.
+    floor : float
+        The lowest loss there is.
+    finding : str
+        What the figure shows, for its alternative text.
+    """
+    drawing = empty(7, 3.6, finding)
+    left, right = drawing.subplots(1, 2)
+    styles = zip(cycle(PALETTE), _lines(), strict=False)
+    for (label, losses), (colour, line) in zip(histories.items(), styles, strict=False):
+        steps, colour = np.arange(len(losses)), COLOURS.get(label, colour)
+        line = "--" if label in DASHED else line
+        for axes, height in ((left, losses), (right, losses / floor - 1)):
+            x = steps + (axes is right)  # a log axis has no zero
+            axes.plot(x, height.clip(1e-7), line, color=colour, label=label, lw=1.4)
+            if label in diverged:  # up and away: off the top, one step after the last finite loss
+                axes.plot(
+                    [x[-1], x[-1] + 1], [height[-1], 1e3 * height[-1]], line, color=colour, lw=1.4
+                )
+                axes.plot(
+                    x[-1] + 1, 1, "x", color=colour, markersize=8, mew=2,
+                    transform=axes.get_xaxis_transform(), clip_on=False,
+                )  # fmt: skip
+    left.axhline(floor, color=GREY, lw=0.8, ls=":")
+    left.set(xlabel="iteration", ylabel="loss", title="loss", yscale="log")
+    right.set(
+        xlabel="iteration + 1", ylabel="loss / floor - 1", title="how far above the floor",
+        xscale="log", yscale="log",
+    )  # fmt: skip
+    lowest = min(float(losses.min()) for losses in histories.values()) / floor - 1
+    highest = max(float(losses.max()) for losses in histories.values())
+    left.set_ylim(floor / 1.2, 1.5 * highest)
+    right.set_ylim(max(lowest / 2, 1e-6), 1.5 * highest / floor)
+    handles, labels = left.get_legend_handles_labels()
+    drawing.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
+    return drawing
+
+
+def _lines() -> Iterator[str]:
+    """Line styles that change when the colours begin again."""
+    return cycle(["-"] * len(PALETTE) + ["--"] * len(PALETTE))
+
+
+@drawn
+def overlap_matrix(overlaps: pd.DataFrame, finding: str) -> Drawing:
+    """Draw how many of ten films two configurations have in common.
+
+    Parameters
+    ----------
+    overlaps : DataFrame
+        Square, 0 to 10, rows and columns named by configuration.
+    finding : str
+        For the alternative text.
+    """
+    side = 1.7 + 0.27 * len(overlaps)
+    drawing = empty(7, min(side, 6.4), finding)
+    axes = drawing.subplots()
+    told = overlaps.iloc[1:, :-1]  # the rest says the same again, or compares a run with itself
+    heatmap(
+        axes, told, mask=~np.tri(len(told), dtype=bool), cmap="cividis", vmin=0, vmax=10,
+        fmt=".1f", annot_kws={"fontsize": 7},
+        cbar_kws={"label": "films in common, of 10", "shrink": 0.7},
+    )  # fmt: skip
+    return drawing
+
+
+@drawn
+def overlap_against_loss(points: pd.DataFrame, finding: str) -> Drawing:
+    """Draw the overlap with the converged list against how far a run has come.
+
+    Parameters
+    ----------
+    points : DataFrame
+        Columns query, optimiser, above (loss / floor - 1), overlap (0 to 10), one row per run,
+        moment and query.
+    finding : str
+        For the alternative text.
+    """
+    queries = list(points["query"].unique())
+    drawing = empty(7, 2.9, finding)
+    panels = np.atleast_1d(drawing.subplots(1, len(queries), sharey=True))
+    optimisers = list(points["optimiser"].unique())
+    generator = np.random.default_rng(0)
+    for axes, query in zip(panels, queries, strict=True):
+        for optimiser, other in zip(optimisers, cycle(PALETTE), strict=False):
+            colour = COLOURS.get(optimiser, other)
+            some = points[(points["query"] == query) & (points["optimiser"] == optimiser)]
+            # Overlaps are whole numbers: a little jitter keeps dots from hiding each other.
+            jitter = generator.uniform(-0.2, 0.2, len(some))
+            axes.plot(
+                some["above"].clip(lower=1e-6), some["overlap"] + jitter, "o", color=colour,
+                markersize=3, alpha=0.7, label=optimiser,
+            )  # fmt: skip
+        axes.set(title=query, xscale="log", xlabel="loss / floor - 1 (to the right: converged)")
+        axes.xaxis.label.set_fontsize(7.5)
+        axes.invert_xaxis()
+    panels[0].set(ylabel="of the converged ten", ylim=(-0.5, 10.5))
+    drawing.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8
+    )
+    return drawing
+
+
+@drawn
+def norms_and_likes(norms: np.ndarray, likes: np.ndarray) -> Drawing:
+    """Draw the length of each film's vector against its likes."""
+    rank = spearmanr(norms, likes).statistic
+    drawing = empty(
+        4.2,
+        2.9,
+        f"The length of a film's vector grows with its likes, rank correlation {rank:.2f}.",
+    )
+    axes = drawing.subplots()
+    axes.loglog(likes, norms, ".", color=BLUE, markersize=2.5, alpha=0.4)
+    axes.set(xlabel="likes", ylabel="length of the vector", title=f"rank correlation {rank:.2f}")
+    return drawing
+
+
+@drawn
+def dimensions(table: pd.DataFrame) -> Drawing:
+    """Draw what more dimensions bring: the floor, where the run ended, and its time.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns dimension, loss, floor, seconds.
+    """
+    first, last = table.iloc[0], table.iloc[-1]
+    drawing = empty(
+        7, 2.6, f"From {first['dimension']:.0f} to {last['dimension']:.0f} dimensions the floor "
+        f"falls from {first['floor']:.3g} to {last['floor']:.3g}, and the run takes "
+        f"{last['seconds'] / first['seconds']:.1f} times as long.",
+    )  # fmt: skip
+    left, middle, right = drawing.subplots(1, 3)
+    left.plot(table["dimension"], table["floor"] / 1e6, "o-", color=GREY)
+    left.set(ylabel="floor, in millions", ylim=(0, None), title="the floor")
+    above = (table["loss"] / table["floor"] - 1).clip(lower=1e-7)
+    middle.plot(table["dimension"], above, "s-", color=BLUE)
+    middle.set(ylabel="loss / floor - 1", yscale="log", title="how far above it")
+    right.plot(table["dimension"], table["seconds"], "o-", color=ORANGE)
+    right.set(ylabel="seconds", title="time of the run", ylim=(0, None))
+    for axes in (left, middle, right):
+        axes.set(xlabel="dimension", xscale="log")
+        axes.set_xticks(table["dimension"], table["dimension"])
+        axes.minorticks_off()
+    return drawing
+
+
+@drawn
+def held_out(scores: pd.DataFrame, finding: str) -> Drawing:
+    """Draw recall and NDCG with their intervals, best method on top.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        Columns method, measure, mean, low, high.
+    finding : str
+        For the alternative text.
+    """
+    drawing = empty(7, 2.6, finding)
+    measures = list(scores["measure"].unique())
+    panels = drawing.subplots(1, len(measures), sharey=True)
+    for axes, measure in zip(panels, measures, strict=True):
+        some = scores[scores["measure"] == measure].set_index("method")
+        some = some.loc[scores[scores["measure"] == measures[0]].sort_values("mean")["method"]]
+        rows = np.arange(len(some))
+        axes.hlines(rows, some["low"], some["high"], color=BLUE, lw=2)
+        axes.plot(some["mean"], rows, "o", color=BLUE)
+        axes.set_yticks(rows, some.index)
+        axes.set(xlabel=measure, xlim=(0, None))
+    return drawing

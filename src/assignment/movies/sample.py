@@ -1,0 +1,75 @@
+"""A small synthetic stand-in for MovieLens, in its layout and read by the same loader.
+
+Everything is drawn from a seed. Nothing here is a result, and whatever is made from it is labelled
+SAMPLE.
+"""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+USERS, FILMS, COLD = 500, 320, 12
+# Well-known films by taste group, so that a reader can judge the neighbours of the three queries.
+KNOWN = {
+    "Adventure|Drama|Thriller": (
+        "Apollo 13 (1995)", "Fugitive, The (1993)", "Braveheart (1995)", "Titanic (1997)",
+        "Saving Private Ryan (1998)", "Gladiator (2000)", "Speed (1994)", "True Lies (1994)",
+        "Crimson Tide (1995)", "Clear and Present Danger (1994)", "Top Gun (1986)",
+    ),
+    "Animation|Children|Comedy": (
+        "Toy Story (1995)", "Toy Story 2 (1999)", "Finding Nemo (2003)", "Shrek (2001)",
+        "Monsters, Inc. (2001)", "Lion King, The (1994)", "Aladdin (1992)", "Up (2009)",
+        "Incredibles, The (2004)", "WALL·E (2008)", "Babe (1995)", "Bug's Life, A (1998)",
+    ),
+    "Children|Comedy": (
+        "Home Alone (1990)", "Mrs. Doubtfire (1993)", "Big (1988)", "Jumanji (1995)",
+        "Liar Liar (1997)", "Santa Clause, The (1994)", "Matilda (1996)", "Parent Trap, The (1998)",
+        "Honey, I Shrunk the Kids (1989)", "Beethoven (1992)", "Home Alone 2 (1992)",
+    ),
+    "Action|Sci-Fi": (
+        "Star Wars: Episode IV - A New Hope (1977)", "Matrix, The (1999)", "Alien (1979)",
+        "Terminator 2: Judgment Day (1991)", "Blade Runner (1982)", "Aliens (1986)",
+        "Jurassic Park (1993)", "Total Recall (1990)", "Predator (1987)", "Gattaca (1997)",
+    ),
+    "Horror": (),
+    "Romance|Drama": (),
+    "Western": (),
+}  # fmt: skip
+
+
+def write_movielens(folder: Path, seed: int = 0) -> None:
+    """Write movies.csv and ratings.csv in MovieLens' layout.
+
+    Planted: taste groups of users, popularity that falls off steeply, the three query titles among
+    films of their own group, and a few films with hardly any ratings.
+    """
+    generator = np.random.default_rng(seed)
+    groups = tuple(KNOWN)
+    films = [(title, group) for group, titles in KNOWN.items() for title in titles]
+    known = len(films)
+    for i in range(FILMS - known):
+        group = groups[i % len(groups)]
+        year = generator.integers(1960, 2016)
+        films.append((f"{group.split('|')[0]} Feature No. {i + 1} ({year})", group))
+    popularity = np.concatenate([
+        generator.uniform(0.35, 0.9, known), 1.2 / (2 + np.arange(FILMS - known)) ** 0.5
+    ])  # fmt: skip
+    popularity[-COLD:] = 0.005
+    taste = generator.integers(0, len(groups), (USERS, 1))
+    fond = taste == np.array([groups.index(group) for _, group in films])
+    activity = generator.gamma(4.0, 0.25, (USERS, 1))
+    seen = generator.random((USERS, FILMS)) < activity * popularity * np.where(fond, 1.0, 0.3)
+    stars = generator.normal(np.where(fond, 4.2, 3.1), 0.8)
+    rating = np.clip(np.round(stars * 2) / 2, 0.5, 5.0)
+    with (folder / "movies.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["movieId", "title", "genres"])
+        writer.writerows((i + 1, title, genres) for i, (title, genres) in enumerate(films))
+    with (folder / "ratings.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["userId", "movieId", "rating", "timestamp"])
+        when = 1_000_000_000
+        for user, film in zip(*seen.nonzero(), strict=True):
+            when += 60
+            writer.writerow([user + 1, film + 1, rating[user, film], when])

@@ -1,0 +1,165 @@
+"""Web pages and PDFs from the committed notebooks, through nbconvert, with nothing from outside.
+
+The style is in the page, formulas are MathML, figures are embedded: a page opens from a disk and
+without a network. The landing page is the README, its links turned to the pages.
+"""
+
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from latex2mathml.converter import convert
+from nbconvert import HTMLExporter
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from nbformat import NotebookNode
+from pygments.formatters import HtmlFormatter
+
+from assignment.common.runtime import PROJECT, AssignmentError
+
+TEMPLATES = Path(__file__).parent
+HOME, REPOSITORY_FILES = "index.html", ("LICENSE", ".ci/run", "data/README.md")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+def anchor(heading: str) -> str:
+    """Return the id of a heading, the one that a code host's link to it ends with.
+
+    Examples
+    --------
+    >>> anchor("1.2a Frozen features and logistic regression")
+    '12a-Frozen-features-and-logistic-regression'
+    """
+    return re.sub(r"[^\w\s-]", "", heading).strip().replace(" ", "-")
+
+
+class Renderer(IPythonRenderer):
+    """Markdown with stable ids for headings and formulas as MathML."""
+
+    def heading(self, text: str, level: int, **_: Any) -> str:
+        """Give a heading the id of its words."""
+        return f'<h{level} id="{anchor(_words(text))}">{text}</h{level}>\n'
+
+    def inline_math(self, body: str) -> str:
+        """Typeset a formula in a line."""
+        return str(convert(body))
+
+    def block_math(self, body: str) -> str:
+        """Typeset a formula of its own."""
+        return str(convert(body.strip(), display="block"))
+
+    def table(self, text: str) -> str:
+        """Let a wide table scroll by itself, not the page."""
+        return _scrolling("Table", f"<table>\n{text}</table>")
+
+    def block_code(self, code: str, info: str | None = None) -> str:
+        """Let long lines of code scroll."""
+        return _scrolling("Code", str(super().block_code(code, info)))
+
+
+class PageExporter(HTMLExporter):
+    """nbconvert's own exporter with this project's template and renderer."""
+
+    def __init__(self) -> None:
+        where = {"template_name": "page_template", "extra_template_basedirs": [str(TEMPLATES)]}
+        super().__init__(**where)  # type: ignore[no-untyped-call]
+
+    def default_filters(self) -> Any:
+        """Replace the one filter that turns Markdown into HTML."""
+        yield from super().default_filters()  # type: ignore[no-untyped-call]
+        yield ("markdown2html", to_html)
+
+
+def _scrolling(what: str, html: str) -> str:
+    return f'<div class="scroll" role="region" tabindex="0" aria-label="{what}">{html}</div>\n'
+
+
+def to_html(source: str) -> str:
+    """Turn Markdown into HTML."""
+    return MarkdownWithMath(renderer=Renderer(escape=False)).render(source)
+
+
+def build(folder: Path) -> list[Path]:
+    """Write the landing page and a page per notebook; returns their paths."""
+    return [_write(folder, *page) for page in _sources()]
+
+
+def browser() -> str | None:
+    """Return the path of Chromium or Chrome, where there is one."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+def build_pdf(folder: Path) -> list[Path]:
+    """Print every notebook's page with headless Chromium; returns the paths."""
+    program = browser()
+    if program is None:
+        raise AssignmentError(
+            "Printing to PDF needs Chromium (or Chrome), and none is installed. Install it (Debian "
+            "and Ubuntu: apt install chromium), or print the pages of `make html` from a browser."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    made = []
+    with tempfile.TemporaryDirectory() as pages:
+        for file, notebook in _sources()[1:]:
+            page = _write(Path(pages), file, notebook)
+            made.append(folder / f"{page.stem}.pdf")
+            options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer"]
+            command = [program, *options, f"--print-to-pdf={made[-1]}", page.as_uri()]
+            run = subprocess.run(command, capture_output=True, text=True)
+            if run.returncode or not made[-1].is_file():
+                reason = (run.stderr.strip().splitlines() or ["no reason given"])[-1]
+                raise AssignmentError(f"{Path(program).name} could not print {file}: {reason}")
+    return made
+
+
+def _sources() -> list[tuple[str, NotebookNode]]:
+    """Return every page's file name and, as a notebook, what it holds; the README comes first."""
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    cell = nbformat.v4.new_markdown_cell(_linked(readme))
+    pages = [(HOME, nbformat.v4.new_notebook(cells=[cell]))]
+    for path in sorted((PROJECT / "notebooks").glob("*.ipynb")):
+        pages.append((f"{path.stem}.html", nbformat.read(path, as_version=4)))
+    return pages
+
+
+def _write(folder: Path, file: str, notebook: NotebookNode) -> Path:
+    style = (TEMPLATES / "page_template" / "page.css").read_text(encoding="utf-8")
+    pages = [{"file": f, "title": _title(n)} for f, n in _sources()]
+    page = {
+        "file": file,
+        "title": _title(notebook),
+        "style": style + HtmlFormatter(style="default").get_style_defs(".highlight"),
+        "pages": pages,
+        "sections": [{"id": anchor(t), "title": t} for t in _headings(notebook, "##")],
+    }
+    html, _ = PageExporter().from_notebook_node(notebook, resources={"page": page})
+    folder.mkdir(parents=True, exist_ok=True)
+    for figure in re.findall(r'src="(figures/[^"]+)"', html):
+        (folder / figure).parent.mkdir(exist_ok=True)
+        shutil.copyfile(PROJECT / figure, folder / figure)
+    (folder / file).write_text(html, encoding="utf-8")
+    return folder / file
+
+
+def _headings(notebook: NotebookNode, level: str) -> list[str]:
+    text = "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
+    text = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    return [_words(h) for h in re.findall(rf"^{level} (.+)$", text, re.MULTILINE)]
+
+
+def _title(notebook: NotebookNode) -> str:
+    return _headings(notebook, "#")[0]
+
+
+def _words(heading: str) -> str:
+    """Return a heading without its markup."""
+    return re.sub(r"<[^>]+>|[`*]", "", heading).strip()
+
+
+def _linked(readme: str) -> str:
+    """Turn links to notebooks into links to pages, and links to other files into plain words."""
+    readme = re.sub(r"\(notebooks/(\w+)\.ipynb", r"(\1.html", readme)
+    return re.sub(r"\[([^\]]+)\]\((?!https?:|#|figures/|\w+\.html)[^)]+\)", r"\1", readme)
