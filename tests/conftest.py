@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from assignment.common import runtime
+from assignment.common import settings
 from assignment.publish import pages
 
-DATA = runtime.data_folder()
+DATA = settings.data_folder()
 PREREQUISITES: dict[str, Callable[[], bool]] = {
     "real_data": lambda: (
         (DATA / "cifar-10-batches-py" / "test_batch").is_file()
@@ -28,7 +28,7 @@ PREREQUISITES: dict[str, Callable[[], bool]] = {
     "mps": torch.backends.mps.is_available,
     "proc": lambda: Path("/proc/self/task").is_dir(),
     "posix": lambda: os.name == "posix",
-    "git": lambda: shutil.which("git") is not None and (runtime.PROJECT / ".git").exists(),
+    "git": lambda: shutil.which("git") is not None and (settings.PROJECT / ".git").exists(),
     "browser": lambda: pages.browser() is not None and shutil.which("chromedriver") is not None,
     "make": lambda: shutil.which("make") is not None,
 }
@@ -46,7 +46,7 @@ def tracked_changes() -> list[str]:
     if absent("git"):
         return []
     command = ["git", "status", "--porcelain"]
-    run = subprocess.run(command, cwd=runtime.PROJECT, capture_output=True, text=True, check=True)
+    run = subprocess.run(command, cwd=settings.PROJECT, capture_output=True, text=True, check=True)
     return run.stdout.splitlines()
 
 

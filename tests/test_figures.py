@@ -16,14 +16,17 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 from torch.nn import functional
 
-from assignment.common import drawing, records, runtime
-from assignment.common.drawing import Drawing
-from assignment.common.records import Record
-from assignment.images import cifar10, contact_sheet, image_figures, pixels, predictions
+from assignment.common import figures as common_figures
+from assignment.common import runs, settings
+from assignment.common.figures import Drawing
+from assignment.common.runs import Record
+from assignment.images import cifar10, pixels, predictions
+from assignment.images import figures as image_figures
 from assignment.images.cifar10 import Split
-from assignment.images.contact_sheet import HALF, HEADING, MARGIN, MIDDLE, PITCH, ROW, THUMB, Half
+from assignment.images.figures import HALF, HEADING, MARGIN, MIDDLE, PITCH, ROW, THUMB, Half
 from assignment.images.predictions import Predictions
-from assignment.movies import film_map, movie_figures, movielens
+from assignment.movies import figures as movie_figures
+from assignment.movies import movielens
 
 CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
@@ -85,7 +88,9 @@ def held_out() -> Drawing:
 
 def mapped() -> Drawing:
     places = np.random.default_rng(0).normal(size=(300, 2))
-    return film_map.film_map(places, ["Drama", "Comedy", "Action"] * 100, {3: "A film"}, "a map")
+    return movie_figures.film_map(
+        places, ["Drama", "Comedy", "Action"] * 100, {3: "A film"}, "a map"
+    )
 
 
 def answers(classes: int = 10) -> tuple[Split, Predictions]:
@@ -105,16 +110,16 @@ def answers(classes: int = 10) -> tuple[Split, Predictions]:
 
 
 def surest() -> Drawing:
-    return contact_sheet.most_confident(*answers(4), CLASSES[:4], "A model")
+    return image_figures.most_confident(*answers(4), CLASSES[:4], "A model")
 
 
 def named_wrongly() -> Drawing:
-    return contact_sheet.named_wrongly(*answers(4), CLASSES[:4], "A model")
+    return image_figures.named_wrongly(*answers(4), CLASSES[:4], "A model")
 
 
 def sheet() -> Drawing:
     rows = [(Half("first", [0, 1]), Half("", [47]))]
-    return contact_sheet.sheet(*answers(4), CLASSES[:4], rows, ("left", "right"), "three images")
+    return image_figures.sheet(*answers(4), CLASSES[:4], rows, ("left", "right"), "three images")
 
 
 def curves() -> Drawing:
@@ -197,7 +202,7 @@ def test_a_kept_figure_is_saved_under_its_name(
 ) -> None:
     monkeypatch.setenv("ASSIGNMENT_FIGURES", str(tmp_path / "figures"))
     figure = overview()
-    assert drawing.keep(figure, "likes") is figure
+    assert common_figures.save_figure(figure, "likes") is figure
     assert (tmp_path / "figures" / "likes.png").read_bytes() == figure.png()
 
 
@@ -245,11 +250,11 @@ def test_the_best_method_is_drawn_on_top() -> None:
 def test_names_on_the_map_do_not_hide_each_other() -> None:
     generator = np.random.default_rng(1)
     names = {f"A film with a name, part {k}": generator.normal(0, 0.3, 2) for k in range(16)}
-    figure = drawing.empty(7, 6, "a crowd")
+    figure = common_figures.empty(7, 6, "a crowd")
     axes = figure.subplots()
     axes.set(xlim=(-3, 3), ylim=(-3, 3))
     figure.draw_without_rendering()
-    boxes = film_map._write_names(axes, names)
+    boxes = movie_figures._write_names(axes, names)
     assert len(boxes) == len(names)
     for i, box in enumerate(boxes):
         assert not any(box.overlaps(other) for other in boxes[:i])
@@ -261,7 +266,7 @@ def test_names_on_the_map_do_not_hide_each_other() -> None:
 @cache
 def ten_classes() -> tuple[Drawing, np.ndarray]:
     """The contact sheet of ten classes and its stored picture; no test changes either."""
-    drawn = contact_sheet.most_confident(*answers(), CLASSES, "A model")
+    drawn = image_figures.most_confident(*answers(), CLASSES, "A model")
     return drawn, picture(drawn)
 
 
@@ -320,7 +325,7 @@ def test_an_error_carries_a_frame_and_a_cross_and_shows_its_image_inside() -> No
     figure, stored = ten_classes()
     wrong = {place: image for place, image in chosen().items() if place[1] == 1}
     assert len(wrong) == 2 + 0 + 8 * 5
-    frame = np.round(255 * np.array(to_rgb(drawing.PALETTE[4]))).astype(int)
+    frame = np.round(255 * np.array(to_rgb(common_figures.PALETTE[4]))).astype(int)
     for place, image in wrong.items():
         block = thumbnail(stored, *place)
         assert (inside(block) == inside(enlarged(image))).all()
@@ -398,7 +403,7 @@ def test_a_sheet_shows_five_images_at_most_in_the_order_given() -> None:
     order = [9, 3, 5, 1, 11, 7]
     split, said = answers(4)
     halves = (Half("six", order), Half("none", []))
-    stored = picture(contact_sheet.sheet(split, said, CLASSES[:4], [halves], ("", ""), "odd"))
+    stored = picture(image_figures.sheet(split, said, CLASSES[:4], [halves], ("", ""), "odd"))
     for column, image in enumerate(order[:5]):
         assert (thumbnail(stored, 0, 0, column) == enlarged(image, 4)).all()
     assert (stored[:, corner(0, 1, 0)[1] :] == 255).all()
@@ -476,12 +481,12 @@ def named_records(path: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    "path", sorted((runtime.PROJECT / "figures").glob("*.png")), ids=lambda path: path.stem
+    "path", sorted((settings.PROJECT / "figures").glob("*.png")), ids=lambda path: path.stem
 )
 def test_a_committed_figure_is_drawn_from_the_records_as_they_are(path: Path) -> None:
     named = named_records(path)
     for name, begins in (entry.split() for entry in named.split(", ") if entry):
-        record = records.load(records.KEPT, name)
+        record = runs.load(runs.KEPT, name)
         assert record is not None, f"{name} is gone: run `make render`"
         assert record.sha256.startswith(begins), f"{name} has changed: run `make render`"
 
@@ -489,18 +494,18 @@ def test_a_committed_figure_is_drawn_from_the_records_as_they_are(path: Path) ->
 def test_every_figure_of_the_notebooks_is_committed_and_no_other() -> None:
     drawn = {
         name
-        for path in (runtime.PROJECT / "notebooks").glob("*.ipynb")
+        for path in (settings.PROJECT / "notebooks").glob("*.ipynb")
         for name in re.findall(r'\\"(0\d_[a-z_]+)\\"', path.read_text(encoding="utf-8"))
     }
-    committed = {path.stem for path in (runtime.PROJECT / "figures").glob("*.png")}
+    committed = {path.stem for path in (settings.PROJECT / "figures").glob("*.png")}
     assert committed == drawn | {"bench_growth"}
 
 
 @pytest.mark.usefixtures("data_folder")
 def test_a_kept_figure_names_its_records(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ASSIGNMENT_FIGURES", str(tmp_path))
-    made = records.save(Record("one", {}, {"x": np.zeros(3)}, {}), tmp_path)
-    drawing.keep(descent(), "figure", [made, made])
+    made = runs.save(Record("one", {}, {"x": np.zeros(3)}, {}), tmp_path)
+    common_figures.save_figure(descent(), "figure", [made, made])
     assert named_records(tmp_path / "figure.png") == f"one {made.sha256[:16]}"
 
 
@@ -523,4 +528,4 @@ def test_labels_of_neighbours_do_not_run_into_each_other() -> None:
 def test_a_model_without_errors_has_its_sheet() -> None:
     perfect = Predictions(torch.eye(10) * 9, torch.arange(10))
     split = Split(torch.zeros(10, 3, 32, 32, dtype=torch.uint8), torch.arange(10))
-    assert "50 places are empty" in contact_sheet.most_confident(split, perfect, CLASSES, "m").alt
+    assert "50 places are empty" in image_figures.most_confident(split, perfect, CLASSES, "m").alt

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from assignment import __main__ as command
-from assignment.common import archive, download, records
-from assignment.common.runtime import AssignmentError, Mode
+from assignment.common import download, files, runs
+from assignment.common.settings import AssignmentError, Mode
 from assignment.images import resnet
 from assignment.movies import movielens, sample
-from assignment.publish import summary
+from assignment.publish import readme
 
 
 @pytest.fixture
@@ -57,11 +57,11 @@ def official_stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = folder / movielens.ARCHIVE.folder
     target.mkdir()
     sample.write_movielens(target)
-    digests = {name: download.sha256(target / name) for name in movielens.ARCHIVE.files}
+    digests = {name: files.sha256(target / name) for name in movielens.ARCHIVE.files}
     monkeypatch.setattr(
         command,
         "NOTEBOOKS",
-        {"one": archive.Archive("ratings", movielens.ARCHIVE.remote, target.name, digests)},
+        {"one": download.Archive("ratings", movielens.ARCHIVE.remote, target.name, digests)},
     )
 
 
@@ -148,7 +148,7 @@ def test_train_runs_everything_again_and_keep_promotes_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     official_stand_in(data_folder, monkeypatch)
-    monkeypatch.setattr(records, "KEPT", project / "records")
+    monkeypatch.setattr(runs, "KEPT", project / "records")
     monkeypatch.setenv("ASSIGNMENT_MODE", "recorded")
     write(project, "import os; os.environ['ASSIGNMENT_MODE']")
     assert command.main(["keep"]) == 0
@@ -156,8 +156,8 @@ def test_train_runs_everything_again_and_keep_promotes_it(
     assert command.main(["train"]) == 0
     cells = nbformat.read(project / "build" / "notebooks" / "one.ipynb", as_version=4).cells
     assert cells[0].outputs[0].data["text/plain"] == "'train'"
-    fresh = records.Record("one", {}, {"loss": np.zeros(2)}, {"seconds": 1.0, "code": "abc"})
-    records.save(fresh, records.runs_folder())
+    fresh = runs.Record("one", {}, {"loss": np.zeros(2)}, {"seconds": 1.0, "code": "abc"})
+    runs.save(fresh, runs.runs_folder())
     assert command.main(["keep"]) == 0
     assert "Kept: one" in capsys.readouterr().out
     assert (project / "records" / "one.json").is_file()
@@ -168,7 +168,7 @@ def test_render_writes_outputs_and_replaces_figures(
     project: Path, data_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     official_stand_in(data_folder, monkeypatch)
-    monkeypatch.setattr(summary, "update", lambda readme: None)
+    monkeypatch.setattr(readme, "update", lambda readme: None)
     draw = "import os, pathlib; folder = pathlib.Path(os.environ['ASSIGNMENT_FIGURES'])"
     write(project, draw, "folder.mkdir(parents=True); (folder / 'new.png').write_bytes(b'new')")
     commit(project)

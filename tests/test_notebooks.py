@@ -14,9 +14,9 @@ from typing import Any
 import nbformat
 import pytest
 
-from assignment.common import runtime
+from assignment.common import settings
 
-NOTEBOOKS = sorted((runtime.PROJECT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((settings.PROJECT / "notebooks").glob("*.ipynb"))
 SECTIONS = {
     "01_cifar10_transfer": ["1.1", "1.2a", "1.2b", "1.3a", "1.3b", "1.3c", "1.4", "1.5", "1.6"],
     "02_movie_embeddings": ["2.1", "2.2", "2.3", "2.4", "2.5", "2.6", "2.7"],
@@ -25,12 +25,12 @@ SECTIONS = {
 
 def nbval(path: Path, *options: str, mode: str) -> subprocess.CompletedProcess[str]:
     """Run nbval over one notebook in a process of its own."""
-    settings = {"ASSIGNMENT_MODE": mode, "TQDM_DISABLE": "1"}
+    environment = {"ASSIGNMENT_MODE": mode, "TQDM_DISABLE": "1"}
     plain = ["-o", "addopts=", "-o", "filterwarnings=default", "-p", "no:cacheprovider"]
     return subprocess.run(
         [sys.executable, "-m", "pytest", *plain, *options, "--nbval-cell-timeout=600", str(path)],
-        env=os.environ | settings,
-        cwd=runtime.PROJECT,
+        env=os.environ | environment,
+        cwd=settings.PROJECT,
         capture_output=True,
         text=True,
     )

@@ -15,10 +15,10 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from assignment.common import runtime
+from assignment.common import settings
 from tests.bench.start import modules
 
-ROOT = runtime.PROJECT
+ROOT = settings.PROJECT
 PACKAGE = ROOT / "src" / "assignment"
 # What the modules of a room may import beside each other; whatever is not in a room may import all.
 MAY_IMPORT = {"common": set(), "images": {"common"}, "movies": {"common"}, "publish": {"*"}}

@@ -7,10 +7,11 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -186,13 +187,13 @@ plain = st.recursive(
 )
 
 
-@settings(deadline=None)
+@hypothesis.settings(deadline=None)
 @given(content=plain)
 def test_python2_pickle_is_read_back_the_same(content: object) -> None:
     assert pickle.loads(image_sample.python2_pickle(content), encoding="bytes") == content
 
 
-@settings(deadline=None)
+@hypothesis.settings(deadline=None)
 @given(shape=st.tuples(st.integers(0, 5), st.integers(0, 5)), seed=st.integers(0, 99))
 def test_python2_pickle_of_pixels_is_read_back_the_same(shape: tuple[int, int], seed: int) -> None:
     array = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)

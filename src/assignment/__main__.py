@@ -21,13 +21,13 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from assignment.common import records, runtime
-from assignment.common.archive import Archive
-from assignment.common.download import BRIEF, fetch, megabytes
-from assignment.common.runtime import PROJECT, AssignmentError, Mode, Source, report
+from assignment.common import files, runs, settings
+from assignment.common.download import BRIEF, Archive, fetch, megabytes
+from assignment.common.files import Source
+from assignment.common.settings import PROJECT, AssignmentError, Mode, report
 from assignment.images import cifar10, resnet
 from assignment.movies import movielens
-from assignment.publish import pages, summary
+from assignment.publish import pages, readme
 
 BUILD = PROJECT / "build"
 NOTEBOOKS = {"01_cifar10_transfer": cifar10.ARCHIVE, "02_movie_embeddings": movielens.ARCHIVE}
@@ -60,16 +60,16 @@ def notebooks() -> None:
     for name, archive in NOTEBOOKS.items():
         path = BUILD / "notebooks" / f"{name}.ipynb"
         execute(name, path, {"ASSIGNMENT_MODE": usable_mode(archive)})
-    report(f"\nExecuted notebooks: {runtime.shown(BUILD / 'notebooks')}/")
-    report(f"Their figures:      {runtime.shown(runtime.figures_folder())}/")
+    report(f"\nExecuted notebooks: {files.shown(BUILD / 'notebooks')}/")
+    report(f"Their figures:      {files.shown(settings.figures_folder())}/")
     report(
-        f"To read them:       {sys.executable} -m jupyter lab {runtime.shown(BUILD / 'notebooks')}"
+        f"To read them:       {sys.executable} -m jupyter lab {files.shown(BUILD / 'notebooks')}"
     )
 
 
 def usable_mode(archive: Archive) -> Mode:
     """Return the mode asked for, or sample where its data are missing and do not come soon."""
-    asked = runtime.mode()
+    asked = settings.mode()
     if asked is Mode.SAMPLE:
         return asked
     try:
@@ -79,7 +79,7 @@ def usable_mode(archive: Archive) -> Mode:
         report(
             f"\n{archive.name} is not on this machine ({megabytes(remote.size)} to download), and "
             f"it cannot be had soon:\n{error}\n"
-            f"\n*** Going on with the {runtime.SAMPLE_WARNING}. ***\n"
+            f"\n*** Going on with the {settings.SAMPLE_WARNING}. ***\n"
             "*** `make data` gets the real data, however long it takes, and continues where it "
             "stopped. ***\n"
         )
@@ -92,23 +92,23 @@ def render() -> None:
     changed = git("status", "--porcelain")
     if changed:
         raise AssignmentError(f"Rendering needs a clean tree; commit or undo first:\n{changed}")
-    if runtime.mode() is not Mode.RECORDED:
-        raise AssignmentError(f"Rendering needs the recorded mode, this is {runtime.mode()}.")
+    if settings.mode() is not Mode.RECORDED:
+        raise AssignmentError(f"Rendering needs the recorded mode, this is {settings.mode()}.")
     for archive in NOTEBOOKS.values():
         source = archive.source(archive.obtain())
         if source.origin != "official":
             raise AssignmentError(f"Rendering needs official data; {archive.name}: {source.detail}")
     fresh = BUILD / "rendered"
     shutil.rmtree(fresh, ignore_errors=True)
-    settings = {"TQDM_DISABLE": "1", "ASSIGNMENT_FIGURES": str(fresh / "figures")}
+    environment = {"TQDM_DISABLE": "1", "ASSIGNMENT_FIGURES": str(fresh / "figures")}
     for name in NOTEBOOKS:
-        execute(name, fresh / "notebooks" / f"{name}.ipynb", settings)
+        execute(name, fresh / "notebooks" / f"{name}.ipynb", environment)
     for folder in ("notebooks", "figures"):
         for path in (PROJECT / folder).glob("*.png"):
             if not path.name.startswith("bench_"):  # the benchmark draws its own
                 path.unlink()
         shutil.copytree(fresh / folder, PROJECT / folder, dirs_exist_ok=True)
-    summary.update(PROJECT / "README.md")
+    readme.update(PROJECT / "README.md")
     report("Rendered. `git diff --stat` shows what changed.")
 
 
@@ -118,28 +118,28 @@ def train() -> None:
         archive.obtain()
     os.environ["ASSIGNMENT_MODE"] = Mode.TRAIN
     notebooks()
-    report(f"Fresh runs: {runtime.shown(records.runs_folder())}/ (`make keep` promotes them)")
+    report(f"Fresh runs: {files.shown(runs.runs_folder())}/ (`make keep` promotes them)")
 
 
 def keep() -> None:
     """Promote fresh runs to records."""
-    names = records.keep()
+    names = runs.keep()
     report(f"Kept: {', '.join(names)}" if names else "There are no fresh runs; see `make train`.")
 
 
 def html() -> None:
     """Write the pages."""
     made = pages.build(BUILD / "site")
-    report(f"Pages, to be opened from disk: {', '.join(map(runtime.shown, made))}")
+    report(f"Pages, to be opened from disk: {', '.join(map(files.shown, made))}")
 
 
 def pdf() -> None:
     """Print the notebooks."""
     made = pages.build_pdf(BUILD / "pdf")
-    report(f"Printed: {', '.join(map(runtime.shown, made))}")
+    report(f"Printed: {', '.join(map(files.shown, made))}")
 
 
-def execute(name: str, target: Path, settings: dict[str, str]) -> None:
+def execute(name: str, target: Path, environment: dict[str, str]) -> None:
     """Run one notebook top to bottom on a fresh kernel and write it with its outputs.
 
     Parameters
@@ -148,11 +148,11 @@ def execute(name: str, target: Path, settings: dict[str, str]) -> None:
         Of the notebook, without its suffix.
     target : Path
         Where the executed notebook goes.
-    settings : dict
+    environment : dict
         Environment variables for its kernel.
     """
     started = time.monotonic()
-    report(f"{name}: running ({settings.get('ASSIGNMENT_MODE', runtime.mode())} mode)")
+    report(f"{name}: running ({environment.get('ASSIGNMENT_MODE', settings.mode())} mode)")
     notebook = nbformat.read(PROJECT / "notebooks" / f"{name}.ipynb", as_version=4)
     client = NotebookClient(
         notebook,
@@ -163,7 +163,7 @@ def execute(name: str, target: Path, settings: dict[str, str]) -> None:
         resources={"metadata": {"path": str(PROJECT / "notebooks")}},
     )
     try:
-        client.execute(env=os.environ | settings)
+        client.execute(env=os.environ | environment)
     except CellExecutionError as error:
         raise AssignmentError(
             f"{name} stopped: {error.ename}: {error.evalue}\nThe cell was:\n{error.traceback}"

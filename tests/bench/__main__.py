@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from assignment.common import drawing, records, runtime
-from assignment.common.records import Record
-from assignment.common.runtime import AssignmentError
-from assignment.publish import summary
+from assignment.common import figures, files, runs, settings
+from assignment.common.runs import Record
+from assignment.common.settings import AssignmentError
+from assignment.publish import readme
 from tests.bench import embedding as bench_embedding
 from tests.bench import growth as bench_growth
 from tests.bench import images as bench_images
@@ -55,12 +55,12 @@ def measured(quick: bool) -> Record:
         for n, one in enumerate(made)
         for who, numbers in (("ours", one.ours), ("theirs", one.theirs))
     }
-    on = runtime.device()
+    on = settings.device()
     facts = {
-        **records.facts(time.monotonic() - began),
+        **runs.facts(time.monotonic() - began),
         "processor": processor(),
         "threads": torch.get_num_threads(),
-        "precision": str(runtime.precision(on)).removeprefix("torch."),
+        "precision": str(settings.precision(on)).removeprefix("torch."),
         "rows": [one.row() for one in made],
         "growth": growth,
         "slope": bench_growth.slope(growth, bench_growth.likes),
@@ -75,12 +75,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="less of everything, keeps nothing")
     quick = parser.parse_args().quick
     record = measured(quick)
-    report(f"\n{summary.speed(record)}")
+    report(f"\n{readme.speed(record)}")
     if not quick:
-        record = records.save(record, records.KEPT)
-        os.environ["ASSIGNMENT_FIGURES"] = str(runtime.PROJECT / "figures")
-        drawing.keep(bench_growth.figure(record.facts["growth"]), "bench_growth", [record])
-        report(f"\nKept in {runtime.shown(records.KEPT / 'bench.json')}")
+        record = runs.save(record, runs.KEPT)
+        os.environ["ASSIGNMENT_FIGURES"] = str(settings.PROJECT / "figures")
+        figures.save_figure(bench_growth.figure(record.facts["growth"]), "bench_growth", [record])
+        report(f"\nKept in {files.shown(runs.KEPT / 'bench.json')}")
 
 
 if __name__ == "__main__":

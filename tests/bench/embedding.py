@@ -17,8 +17,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from assignment.common import runtime
-from assignment.movies import movielens, objective
+from assignment.common import settings
+from assignment.movies import movielens
+from assignment.movies.cost import build_cost, literal_cost
 from assignment.movies.movielens import Likes
 from tests.bench.table import Comparison, finish, forget_peak, peak_mebibytes, report
 
@@ -30,16 +31,16 @@ FORMS = ("fast", "literal", "square")
 def build(form: str, likes: Likes) -> tuple[Callable[[], object], int]:
     """Prepare one step of a form; return it, and over how many films it goes."""
     films = min(FEWER, len(likes.movies)) if form == "square" else len(likes.movies)
-    on = runtime.device()
+    on = settings.device()
     width = films if form == "square" else DIM
     vectors = torch.nn.Parameter(0.1 * torch.randn(films, width, device=on))
     cost: Callable[[Tensor], Tensor]
     if form == "fast":
-        cost = objective.of(likes, on)
+        cost = build_cost(likes, on)
     else:
         most_liked = (-likes.count).argsort(kind="stable")[:films]
         table = torch.from_numpy(likes.matrix.toarray()[:, most_liked]).float().to(on)
-        cost = partial(objective.literal_cost, colikes=(table.T @ table).fill_diagonal_(0))
+        cost = partial(literal_cost, colikes=(table.T @ table).fill_diagonal_(0))
 
     def step() -> None:
         vectors.grad = None
@@ -73,7 +74,9 @@ def growth(form: str) -> float:
 
 def growth_in_a_child(form: str) -> float:
     command = [sys.executable, "-m", "tests.bench.embedding", form]
-    found = subprocess.run(command, cwd=runtime.PROJECT, capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        command, cwd=settings.PROJECT, capture_output=True, text=True, check=True
+    )
     return float(found.stdout)
 
 

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from assignment.common import runtime
-from assignment.common.drawing import BLUE, GREY, ORANGE, Drawing, drawn, empty
-from assignment.movies import objective
+from assignment.common import settings
+from assignment.common.figures import BLUE, GREY, ORANGE, Drawing, drawn, empty
+from assignment.movies.cost import build_cost
 from assignment.movies.movielens import Likes
 from tests.bench.embedding import DIM, seconds
 from tests.bench.table import finish, forget_peak, gpu_mebibytes, peak_mebibytes, report
@@ -52,12 +52,12 @@ def skewed_likes(scale: float, seed: int = 0) -> Likes:
 def measure(scale: float) -> dict[str, float]:
     """Time a step at one size, in this process."""
     made = skewed_likes(scale)
-    on = runtime.device()
+    on = settings.device()
     vectors = torch.nn.Parameter(0.1 * torch.randn(len(made.movies), DIM, device=on))
     (torch.ones(64, 64) @ torch.ones(64, 64)).sum().item()  # the libraries' own buffers
     forget_peak()
     before, began = peak_mebibytes(), time.perf_counter()
-    cost = objective.of(made, on)
+    cost = build_cost(made, on)
     built = time.perf_counter() - began
 
     def step() -> None:
@@ -86,7 +86,7 @@ def sizes(scales: Sequence[float] = SCALES) -> list[dict[str, float]]:
     for scale in scales:
         command = [sys.executable, "-m", "tests.bench.growth", str(scale)]
         run = subprocess.run(
-            command, cwd=runtime.PROJECT, capture_output=True, text=True, check=True
+            command, cwd=settings.PROJECT, capture_output=True, text=True, check=True
         )
         found.append(json.loads(run.stdout))
     return found

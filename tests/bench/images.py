@@ -24,13 +24,13 @@ from torch.utils.data import DataLoader
 from torchvision import datasets, models
 from torchvision.transforms import v2
 
-from assignment.common import runtime
+from assignment.common import settings
 from assignment.images import cifar10, features, pixels, resnet, training
 from assignment.images.cifar10 import Cifar10, Split
+from assignment.images.experiments import Plan
 from assignment.images.features import View
-from assignment.images.finetuning import Plan
 from assignment.images.linear import SoftmaxRegression
-from assignment.images.recipe import Recipe
+from assignment.images.training import Recipe
 from tests.bench.table import Comparison, gpu_mebibytes
 
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -53,12 +53,12 @@ def network(lower: bool = True) -> nn.Module:
     """Return a ResNet18 for ten classes, laid out as the pipeline does it, or as it comes."""
     torch.manual_seed(0)
     made = models.resnet18(num_classes=10)
-    return resnet.placed(made, runtime.device()) if lower else made.to(runtime.device())
+    return resnet.placed(made, settings.device()) if lower else made.to(settings.device())
 
 
 def resident(batch: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield one batch of noise again and again."""
-    on = runtime.device()
+    on = settings.device()
     images = resnet.laid_out(torch.randn(batch, 3, SIZE, SIZE, device=on), on)
     labels = torch.randint(0, 10, (batch,), device=on)
     while True:
@@ -70,13 +70,13 @@ def usual(train: bool, batch: int, workers: int) -> Batches:
     chance = [v2.RandomCrop(32, padding=4), v2.RandomHorizontalFlip()] if train else []
     steps = [*chance, v2.Resize(SIZE), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
     look = v2.Compose([*steps, v2.Normalize(*pixels.IMAGENET)])
-    dataset = datasets.CIFAR10(runtime.data_folder(), train=True, transform=look)
+    dataset = datasets.CIFAR10(settings.data_folder(), train=True, transform=look)
     return DataLoader(dataset, batch_size=batch, shuffle=train, num_workers=workers)
 
 
 def pace(batches: Batches, work: Callable[[Tensor, Tensor], Tensor], count: int) -> float:
     """Return images per second over a number of batches, behind one that sets things up."""
-    on, done, began = runtime.device(), 0, 0.0
+    on, done, began = settings.device(), 0, 0.0
     for number, (images, labels) in enumerate(islice(batches, count + 1)):
         work(images.to(on), labels.to(on)).sum().item()  # waits for the device
         if number == 0:
@@ -93,8 +93,8 @@ def training_pace(form: str, data: Cifar10, count: int) -> float:
     model = network(lower)
     if form == "pipeline":
         some = slice(0, count * TRAIN_BATCH)
-        train = Split(data.train.images[some], data.train.labels[some]).to(runtime.device())
-        held = Split(data.validation.images[:1], data.validation.labels[:1]).to(runtime.device())
+        train = Split(data.train.images[some], data.train.labels[some]).to(settings.device())
+        held = Split(data.validation.images[:1], data.validation.labels[:1]).to(settings.device())
         return training.fit(model, train, held, recipe, Plan(recipe, (SIZE,)).look).throughput
     optimiser = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     model.train()
@@ -118,7 +118,7 @@ def reading_pace(form: str, data: Cifar10, count: int) -> float:
     model = network(lower).eval()
     if form == "pipeline":
         model = features.folded(model)
-        images = data.train.images[: count * READ_BATCH].to(runtime.device())
+        images = data.train.images[: count * READ_BATCH].to(settings.device())
         began = time.perf_counter()
         features.extract(model, images, View(SIZE), READ_BATCH)
         return len(images) / (time.perf_counter() - began)
@@ -134,7 +134,7 @@ def reading_pace(form: str, data: Cifar10, count: int) -> float:
 
 def head_seconds(cached: bool, data: Cifar10) -> float:
     """Return the seconds to a linear head, its features read once or the network always run."""
-    on, recipe = runtime.device(), Recipe(epochs=HEAD_EPOCHS, lr=0.05, choose_best=False)
+    on, recipe = settings.device(), Recipe(epochs=HEAD_EPOCHS, lr=0.05, choose_best=False)
     few = slice(0, HEAD_IMAGES)
     train = Split(data.train.images[few], data.train.labels[few]).to(on)
     held = Split(train.images[:1], train.labels[:1])
@@ -154,9 +154,9 @@ def head_seconds(cached: bool, data: Cifar10) -> float:
 
 def at_most(measure: Callable[[], float]) -> tuple[float, float]:
     """Return what was measured, and the GPU's peak memory meanwhile in MiB (or zero)."""
-    if runtime.device().type == "cuda":
+    if settings.device().type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    return measure(), gpu_mebibytes(runtime.device())
+    return measure(), gpu_mebibytes(settings.device())
 
 
 def comparisons(rounds: int, batches: int) -> list[Comparison]:

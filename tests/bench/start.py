@@ -14,11 +14,11 @@ from pathlib import Path
 
 import nbformat
 
-from assignment.common.runtime import PROJECT
+from assignment.common.settings import PROJECT
 from tests.bench.table import Comparison
 
 EAGER = "import torchvision, matplotlib.pyplot, seaborn, sklearn.linear_model, sklearn.manifold"
-DRAWING = {"drawing", "contact_sheet", "image_figures", "movie_figures", "film_map"}
+DRAWING = {"figures"}
 SOURCE = PROJECT / "src"
 
 
@@ -38,7 +38,7 @@ def to_first_figure(notebook: str) -> str:
     """Return the code of a notebook as far as its first figure."""
     path = next((PROJECT / "notebooks").glob(f"{notebook}*.ipynb"))
     cells = [c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
-    last = next(number for number, source in enumerate(cells) if "drawing.keep(" in source)
+    last = next(number for number, source in enumerate(cells) if "save_figure(" in source)
     return "\n".join(cells[: last + 1])
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from assignment.common import records, runtime
-from assignment.common.records import Record
+from assignment.common import runs, settings
+from assignment.common.runs import Record
 from assignment.movies import movielens
-from assignment.publish import summary
+from assignment.publish import readme
 from tests.bench import embedding as bench_embedding
 from tests.bench import growth as bench_growth
 from tests.bench import start as bench_start
@@ -72,7 +72,7 @@ def test_the_literal_forms_are_the_fast_one() -> None:
 @pytest.mark.parametrize("notebook", ["01", "02"])
 def test_starting_ends_with_the_first_figure(notebook: str) -> None:
     code = bench_start.to_first_figure(notebook)
-    assert code.count("drawing.keep(") == 1
+    assert code.count("save_figure(") == 1
     compile(code, notebook, "exec")
 
 
@@ -95,7 +95,7 @@ def test_code_that_fails_has_no_time() -> None:
 
 
 def kept() -> Record:
-    record = records.load(records.KEPT, "bench")
+    record = runs.load(runs.KEPT, "bench")
     assert record is not None
     return record
 
@@ -116,7 +116,7 @@ def test_what_was_kept_follows_from_its_numbers() -> None:
 
 def test_the_kept_figure_is_drawn_from_the_kept_record() -> None:
     record = kept()
-    path = runtime.PROJECT / "figures" / "bench_growth.png"
+    path = settings.PROJECT / "figures" / "bench_growth.png"
     with Image.open(path) as committed:
         assert committed.info["Records"] == f"bench {record.sha256[:16]}"
         drawn = bench_growth.figure(record.facts["growth"])
@@ -129,6 +129,6 @@ def test_a_large_ratio_is_told_without_decimals() -> None:
     row = {**record.facts["rows"][0], "ratio": 123.4, "lowest": 99.6, "highest": 150.2}
     small = {**row, "ratio": 0.987, "lowest": 0.9, "highest": 1.0}
     facts = {**record.facts, "rows": [row, small]}
-    table = summary.speed(Record("bench", record.config, record.arrays, facts))
+    table = readme.speed(Record("bench", record.config, record.arrays, facts))
     assert "**123** (100 to 150)" in table
     assert "**0.99** (0.90 to 1.00)" in table

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from assignment.common.archive import Archive
-from assignment.common.download import DownloadError, Effort, RemoteFile
-from assignment.common.runtime import AssignmentError
+from assignment.common.download import Archive, DownloadError, Effort, RemoteFile
+from assignment.common.settings import AssignmentError
 
 CONTENT = {"first.csv": b"1,2,3\n" * 50, "second.csv": bytes(range(256))}
 EXTRA = {"README.txt": b"not read by anything"}

@@ -13,15 +13,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
 import torchvision
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from assignment.common import runtime
+from assignment.common import settings
 from assignment.images import cifar10, pixels, sample
 from assignment.images.cifar10 import BatchError
 
@@ -67,14 +68,14 @@ def folder(tmp_path: Path) -> Path:
 
 @functools.cache
 def real() -> cifar10.Cifar10:
-    return cifar10.read(runtime.data_folder() / "cifar-10-batches-py")
+    return cifar10.read(settings.data_folder() / "cifar-10-batches-py")
 
 
 def official(train: bool) -> tuple[Tensor, Tensor]:
     """Images and labels as torchvision reads them."""
     with warnings.catch_warnings():  # numpy's, about how the official pickles spell a dtype
         warnings.simplefilter("ignore")
-        data = torchvision.datasets.CIFAR10(str(runtime.data_folder()), train=train)
+        data = torchvision.datasets.CIFAR10(str(settings.data_folder()), train=train)
     return torch.from_numpy(data.data).permute(0, 3, 1, 2), torch.tensor(data.targets)
 
 
@@ -105,7 +106,7 @@ def test_test_images_are_torchvisions() -> None:
 def test_class_names_are_torchvisions() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        data = torchvision.datasets.CIFAR10(str(runtime.data_folder()), train=False)
+        data = torchvision.datasets.CIFAR10(str(settings.data_folder()), train=False)
     assert list(real().classes) == data.classes
 
 
@@ -126,7 +127,7 @@ def test_pinned_checksums_are_those_of_the_files_torchvision_knows() -> None:
     md5 = dict((*known.train_list, *known.test_list, (known.meta["filename"], known.meta["md5"])))
     assert set(md5) == set(cifar10.ARCHIVE.files)
     for name, sha256 in cifar10.ARCHIVE.files.items():
-        raw = (runtime.data_folder() / "cifar-10-batches-py" / name).read_bytes()
+        raw = (settings.data_folder() / "cifar-10-batches-py" / name).read_bytes()
         assert hashlib.md5(raw).hexdigest() == md5[name]
         assert hashlib.sha256(raw).hexdigest() == sha256
     assert real().source.origin == "official"
@@ -166,7 +167,7 @@ def test_split_is_pinned_stratified_and_moves_with_its_seed() -> None:
     assert 400 < both < 600, "two independent tenths share about a hundredth of 50,000"
 
 
-@settings(deadline=None)
+@hypothesis.settings(deadline=None)
 @given(
     labels=st.lists(st.integers(0, 9), min_size=1, max_size=200), split=st.integers(0, 2**32 - 1)
 )
@@ -573,7 +574,7 @@ def test_damage_names_the_file_and_the_fault(folder: Path, damage: str) -> None:
 @pytest.mark.parametrize("name", [*NAMES, "test_batch", "batches.meta"])
 def test_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
-    with pytest.raises(runtime.AssignmentError, match=rf"{name} missing in .*make data"):
+    with pytest.raises(settings.AssignmentError, match=rf"{name} missing in .*make data"):
         cifar10.read(folder)
 
 
@@ -610,7 +611,7 @@ def survives(folder: Path, damaged: bytes) -> None:
     assert peak < 5_000_000
 
 
-@settings(
+@hypothesis.settings(
     max_examples=400, deadline=10_000, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(where=ranges)
@@ -624,7 +625,7 @@ def test_any_corrupted_range_is_read_or_refused(
     survives(tiny_folder, TINY[:start] + new + TINY[start + length :])
 
 
-@settings(max_examples=100, deadline=10_000)
+@hypothesis.settings(max_examples=100, deadline=10_000)
 @given(length=st.sampled_from(STRUCTURE) | st.integers(0, len(TINY) - 1))
 def test_any_truncation_is_refused(tiny_folder: Path, length: int) -> None:
     (tiny_folder / "data_batch_3").write_bytes(TINY[:length])

@@ -10,8 +10,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from assignment.common import runtime
-from assignment.common.runtime import Source
+from assignment.common import settings
+from assignment.common.files import Source
 from assignment.images import features, pixels
 from assignment.images.features import Features, View
 from assignment.images.resnet import Backbone
@@ -28,7 +28,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 def exact(clean_environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the CPU, in float32, wherever the tests run."""
     monkeypatch.setenv("ASSIGNMENT_DEVICE", "cpu")
-    monkeypatch.setattr(runtime, "precision", lambda on: torch.float32)
+    monkeypatch.setattr(settings, "precision", lambda on: torch.float32)
 
 
 def images(count: int = 10, seed: int = 5) -> Tensor:
@@ -343,7 +343,7 @@ def test_other_weights_or_views_do_not_share_a_file(folder: Path) -> None:
 
 
 CHANGES: dict[str, Callable[[pytest.MonkeyPatch], object]] = {
-    "precision": lambda m: m.setattr(runtime, "precision", lambda on: torch.bfloat16),
+    "precision": lambda m: m.setattr(settings, "precision", lambda on: torch.bfloat16),
     "code": lambda m: m.setattr(features, "CODE", [*features.CODE[:-1], "def folded(): ..."]),
 }
 

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn import functional
 
-from assignment.common import runtime
+from assignment.common import settings
 from assignment.images import features, linear, pixels, resnet
 from assignment.images.cifar10 import Split
 from assignment.images.features import View
@@ -160,7 +160,7 @@ def stage(images: Tensor, stage: str, size: int) -> Tensor:
 def in_float32(monkeypatch: pytest.MonkeyPatch, sample_mode: None) -> None:
     """The sample's network on the CPU, in a precision that can be compared."""
     monkeypatch.setenv("ASSIGNMENT_DEVICE", "cpu")
-    monkeypatch.setattr(runtime, "precision", lambda on: torch.float32)
+    monkeypatch.setattr(settings, "precision", lambda on: torch.float32)
 
 
 IMAGES = torch.randint(

@@ -16,7 +16,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from assignment.common import download, runtime
+from assignment.common import files, settings
 from assignment.common.download import DownloadError, Effort
 from assignment.images import resnet
 from assignment.images.resnet import WeightsError
@@ -90,7 +90,7 @@ def test_checkpoint_without_batch_counters_is_taken(named: Path) -> None:
 
 @pytest.mark.needs("weights")
 def test_stand_in_weights_are_loaded_and_called_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    path = runtime.data_folder() / "weights" / "resnet18-reconstructed.pt"
+    path = settings.data_folder() / "weights" / "resnet18-reconstructed.pt"
     monkeypatch.setenv("ASSIGNMENT_WEIGHTS", str(path))
     backbone = resnet.load()
     assert backbone.source.origin == "other"
@@ -291,7 +291,7 @@ def test_checkpoint_in_the_data_folder_is_used_without_a_download(
     path = data_folder / "weights" / resnet.CHECKPOINT.name
     path.parent.mkdir()
     save(path, light_state())
-    pinned = dataclasses.replace(resnet.CHECKPOINT, sha256=download.sha256(path))
+    pinned = dataclasses.replace(resnet.CHECKPOINT, sha256=files.sha256(path))
     monkeypatch.setattr(resnet, "CHECKPOINT", pinned)
     source = resnet.load(ONCE).source
     assert (source.origin, source.sha256) == ("official", pinned.sha256)
@@ -390,7 +390,7 @@ def test_unfitting_torchvision_is_one_sentence(tmp_path: Path, failure: str) -> 
     (package / "__init__.py").write_text(BROKEN_PAIR[failure])
     code = (
         "from assignment.images import resnet\n"
-        "from assignment.common.runtime import AssignmentError\n"
+        "from assignment.common.settings import AssignmentError\n"
         "try:\n    resnet.untrained()\n"
         "except AssignmentError as error:\n    print(error)\n"
     )
@@ -405,7 +405,7 @@ def test_unfitting_torchvision_is_one_sentence(tmp_path: Path, failure: str) -> 
     )
     assert (run.returncode, run.stderr) == (0, "")
     (line,) = run.stdout.splitlines()
-    lock = (runtime.PROJECT / "requirements.lock").read_text()
+    lock = (settings.PROJECT / "requirements.lock").read_text()
     pair = [
         re.findall(rf"^{name}==[^\s;]+", lock, re.MULTILINE) for name in ("torch", "torchvision")
     ]

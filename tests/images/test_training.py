@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from assignment.common import runtime
-from assignment.common.runtime import AssignmentError, Source
+from assignment.common import settings
+from assignment.common.files import Source
+from assignment.common.settings import AssignmentError
 from assignment.images import pixels, resnet, training
 from assignment.images.cifar10 import Split
-from assignment.images.recipe import Recipe, groups
 from assignment.images.resnet import Backbone
 from assignment.images.sample import SmallBackbone
-from assignment.images.training import Epoch, Fit, Look, Moment, fit
+from assignment.images.training import Epoch, Fit, Look, Moment, Recipe, fit, groups
 
 RECIPE = Recipe(epochs=3, batch=16, lr=0.05)
 PER_EPOCH = 4
@@ -29,7 +29,7 @@ State = dict[str, Tensor]
 def exact(clean_environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the CPU, in float32, wherever the tests run."""
     monkeypatch.setenv("ASSIGNMENT_DEVICE", "cpu")
-    monkeypatch.setattr(runtime, "precision", lambda on: torch.float32)
+    monkeypatch.setattr(settings, "precision", lambda on: torch.float32)
 
 
 def rows(count: int = 70, seed: int = 0) -> Split:

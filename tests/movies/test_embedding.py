@@ -6,19 +6,21 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 from scipy.optimize import minimize
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from assignment.common import runtime
-from assignment.common.runtime import AssignmentError
-from assignment.movies import embedding, movielens, objective
+from assignment.common import settings
+from assignment.common.settings import AssignmentError
+from assignment.movies import embedding, movielens
+from assignment.movies.cost import build_cost, literal_cost
 from assignment.movies.movielens import Likes
 
 Matrix = np.ndarray
@@ -104,30 +106,30 @@ def double_loop(likes: Likes, vectors: Matrix) -> tuple[float, Matrix, float, fl
     return cost, gradient, size, float(gradient_size.sum())
 
 
-@settings(deadline=None, max_examples=150)
+@hypothesis.settings(deadline=None, max_examples=150)
 @given(cases())
 def test_cost_and_gradient_are_those_of_the_literal_double_loop(case: tuple[Likes, Matrix]) -> None:
     likes, numbers = case
     expected, slope, size, slope_size = double_loop(likes, numbers)
     vectors = torch.from_numpy(numbers).requires_grad_()
-    loss = objective.of(likes)(vectors)
+    loss = build_cost(likes)(vectors)
     loss.backward()
     assert abs(loss.item() - expected) <= 1e-10 * size
     assert vectors.grad is not None
     assert float((vectors.grad - torch.from_numpy(slope)).abs().max()) <= 1e-10 * slope_size
     literal_vectors = torch.from_numpy(numbers).requires_grad_()
-    literal = objective.literal_cost(literal_vectors, torch.from_numpy(dense_colikes(likes)))
+    literal = literal_cost(literal_vectors, torch.from_numpy(dense_colikes(likes)))
     literal.backward()
     assert abs(literal.item() - expected) <= 1e-10 * size
     assert literal_vectors.grad is not None
     assert float((literal_vectors.grad - vectors.grad).abs().max()) <= 1e-10 * slope_size
 
 
-@settings(deadline=None, max_examples=40)
+@hypothesis.settings(deadline=None, max_examples=40)
 @given(cases())
 def test_gradient_is_that_of_finite_differences(case: tuple[Likes, Matrix]) -> None:
     likes, numbers = case
-    cost = objective.of(likes)
+    cost = build_cost(likes)
     vectors = torch.from_numpy(numbers)
     gradient = cost.cost_and_gradient(vectors)[1]
     *_, size, _ = double_loop(likes, numbers)
@@ -144,20 +146,20 @@ def test_gradient_is_that_of_finite_differences(case: tuple[Likes, Matrix]) -> N
         assert abs(slope - gradient[place].item()) <= 1e-6 * gradient.abs().max() + rounding
 
 
-@settings(deadline=None, max_examples=40)
+@hypothesis.settings(deadline=None, max_examples=40)
 @given(cases(), st.integers(0, 1000))
 def test_turning_the_vectors_leaves_the_cost(case: tuple[Likes, Matrix], seed: int) -> None:
     likes, numbers = case
     dim = numbers.shape[1]
     turn = np.linalg.qr(np.random.default_rng(seed).normal(size=(dim, dim)))[0]
-    cost = objective.of(likes)
+    cost = build_cost(likes)
     before, after = (cost(torch.from_numpy(v)).item() for v in (numbers, numbers @ turn))
     assert abs(before - after) <= 1e-10 * double_loop(likes, numbers)[2]
 
 
 @pytest.mark.needs("real_data")
 def test_float32_losses_are_as_good_as_said_at_the_floor() -> None:
-    cost = objective.of(real_likes())
+    cost = build_cost(real_likes())
     lowest = embedding.floor(real_likes(), 10).vectors
     for seed in range(5):
         turn = np.linalg.qr(np.random.default_rng(seed).normal(size=(10, 10)))[0]
@@ -170,15 +172,15 @@ def test_float32_losses_are_as_good_as_said_at_the_floor() -> None:
 def test_float32_is_close_to_float64_in_both_forms(portable: bool) -> None:
     likes = random_likes(40, 90)
     vectors = torch.randn(90, 7, generator=torch.Generator().manual_seed(0))
-    exact, slope = objective.of(likes).cost_and_gradient(vectors.double())
-    cost, gradient = objective.of(likes, portable=portable).cost_and_gradient(vectors)
+    exact, slope = build_cost(likes).cost_and_gradient(vectors.double())
+    cost, gradient = build_cost(likes, portable=portable).cost_and_gradient(vectors)
     assert cost.item() == pytest.approx(exact.item(), rel=1e-5)
     assert float((gradient - slope).abs().max()) <= 1e-5 * float(slope.abs().max())
 
 
 def test_the_gradient_is_scaled_by_what_comes_down_to_it() -> None:
     likes = random_likes(9, 12)
-    cost = objective.of(likes)
+    cost = build_cost(likes)
     vectors = torch.randn(12, 3, requires_grad=True)
     (3 * cost(vectors)).backward()
     assert vectors.grad is not None
@@ -187,7 +189,7 @@ def test_the_gradient_is_scaled_by_what_comes_down_to_it() -> None:
 
 def test_real_constants_are_those_of_the_data() -> None:
     likes = random_likes(15, 30)
-    assert objective.of(likes).constant == (dense_colikes(likes) ** 2).sum()
+    assert build_cost(likes).constant == (dense_colikes(likes) ** 2).sum()
 
 
 # --- what a step may touch ------------------------------------------------------------------------
@@ -216,8 +218,8 @@ def test_no_tensor_is_as_large_as_films_by_films(
 ) -> None:
     movies = 400
     likes = random_likes(30, movies, 0.05)
-    build = functools.partial(objective.of, portable=portable)
-    monkeypatch.setattr(objective, "of", build)
+    build = functools.partial(build_cost, portable=portable)
+    monkeypatch.setattr(embedding, "build_cost", build)
 
     def look(made: Tensor) -> None:
         assert made.numel() < movies**2, f"a tensor of shape {tuple(made.shape)}"
@@ -242,7 +244,7 @@ def test_the_floor_needs_no_tensor_as_large_as_films_by_films() -> None:
 @pytest.mark.parametrize("optimiser", embedding.OPTIMISERS)
 def test_the_form_for_mps_uses_nothing_that_mps_lacks(optimiser: str) -> None:
     likes = random_likes(30, 60)
-    cost = objective.of(likes, portable=True)
+    cost = build_cost(likes, portable=True)
     vectors = (torch.randn(60, 5) * 0.1).requires_grad_()
     build = embedding.OPTIMISERS[optimiser]
 
@@ -265,7 +267,7 @@ def test_the_form_for_mps_uses_nothing_that_mps_lacks(optimiser: str) -> None:
 def test_mps_gets_that_form(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "device", lambda _: type("Device", (), {"type": "mps"})())
     monkeypatch.setattr(Tensor, "to", lambda self, *_, **__: self)
-    built = objective.of(random_likes(5, 8), "mps")
+    built = build_cost(random_likes(5, 8), "mps")
     assert isinstance(built.likes, Tensor)
     assert isinstance(built.liked_by, Tensor)
     assert built.wide is torch.float32
@@ -354,7 +356,7 @@ def test_snapshots_are_the_vectors_after_so_many_steps() -> None:
     steps = (0, 1, 7, 12)
     run = embedding.fit(likes, 3, "sgd", 1e-3, 12, snapshots=steps)
     assert tuple(run.snapshots) == steps
-    cost = objective.of(likes)
+    cost = build_cost(likes)
     for step, vectors in run.snapshots.items():
         assert cost(torch.from_numpy(vectors)).item() == pytest.approx(run.losses[step], rel=1e-6)
     np.testing.assert_array_equal(run.snapshots[12], run.vectors)
@@ -365,7 +367,7 @@ def test_plain_gradient_descent_is_what_it_says() -> None:
     run = embedding.fit(likes, 3, "sgd", 1e-3, 5, snapshots=(0,))
     vectors = torch.from_numpy(run.snapshots[0]).double()
     for _ in range(5):
-        vectors = vectors - 1e-3 * objective.of(likes).cost_and_gradient(vectors)[1]
+        vectors = vectors - 1e-3 * build_cost(likes).cost_and_gradient(vectors)[1]
     np.testing.assert_allclose(run.vectors, vectors.numpy(), rtol=1e-4, atol=1e-6)
 
 
@@ -390,7 +392,7 @@ def test_a_wrong_argument_gets_a_sentence(arguments: dict[str, Any], sentence: s
 
 
 def test_zero_is_a_saddle_point_as_the_refusal_says() -> None:
-    cost, gradient = objective.of(random_likes(5, 8)).cost_and_gradient(torch.zeros(8, 2))
+    cost, gradient = build_cost(random_likes(5, 8)).cost_and_gradient(torch.zeros(8, 2))
     assert cost.item() > 0
     assert not gradient.any()
 
@@ -422,14 +424,14 @@ def test_the_floor_is_what_scipy_finds_on_the_literal_cost(dim: int, seed: int) 
     expected = lowest_by_scipy(likes, dim)
     found = embedding.floor(likes, dim)
     assert found.value == pytest.approx(expected, rel=1e-6)
-    assert objective.of(likes)(torch.from_numpy(found.vectors)).item() == pytest.approx(
+    assert build_cost(likes)(torch.from_numpy(found.vectors)).item() == pytest.approx(
         found.value, rel=1e-12
     )
 
 
 def test_the_floor_is_zero_where_the_films_can_be_told_apart_exactly() -> None:
     likes = random_likes(6, 9, 0.5)  # A'A has rank 6 and X is A'A off the diagonal
-    scale = objective.of(likes).constant
+    scale = build_cost(likes).constant
     assert 0 <= embedding.floor(likes, 6).value + 1e-9 * scale < 1e-6 * scale
 
 
@@ -479,7 +481,7 @@ def real_floor() -> embedding.Floor:
 
 def top_curvature(likes: Likes, vectors: Matrix) -> float:
     """The largest eigenvalue of the Hessian, by power iteration on differences of the gradient."""
-    cost, at = objective.of(likes), torch.from_numpy(vectors)
+    cost, at = build_cost(likes), torch.from_numpy(vectors)
     direction = at + torch.randn(at.shape, generator=torch.Generator().manual_seed(0))
     value = 0.0
     for _ in range(40):
@@ -528,7 +530,7 @@ def test_the_device_is_the_one_that_was_asked_for(monkeypatch: pytest.MonkeyPatc
         asked.append(torch.device("cpu"))
         return asked[-1]
 
-    monkeypatch.setattr(runtime, "device", note)
+    monkeypatch.setattr(settings, "device", note)
     embedding.fit(random_likes(5, 8), 2, iterations=1)
     embedding.fit(random_likes(5, 8), 2, iterations=1, device="cpu")
     assert len(asked) == 1

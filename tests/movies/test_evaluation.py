@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.metrics import ndcg_score
 
-from assignment.common.runtime import AssignmentError
+from assignment.common.settings import AssignmentError
 from assignment.movies import evaluation, movielens
 from assignment.movies.evaluation import closeness, ease, evaluate, interval, split
 from assignment.movies.movielens import Likes

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from itertools import permutations
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, event, given
 from hypothesis import strategies as st
 
-from assignment.common import runtime
+from assignment.common import files, settings
 from assignment.movies import movielens
 from assignment.movies.movielens import MovieLens, RatingsError
 
@@ -163,7 +164,7 @@ def test_fault_is_refused_with_file_line_and_reason(tmp_path: Path, fault: str) 
 @pytest.mark.parametrize("name", [M, R])
 def test_missing_file_is_named(tmp_path: Path, name: str) -> None:
     (write(tmp_path) / name).unlink()
-    with pytest.raises(runtime.AssignmentError, match=rf"{name} missing in .*make data"):
+    with pytest.raises(settings.AssignmentError, match=rf"{name} missing in .*make data"):
         movielens.read(tmp_path)
 
 
@@ -246,7 +247,7 @@ ODD_LINES = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@hypothesis.settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     plain=st.lists(PLAIN_ROWS, min_size=1, max_size=20),
     odd=st.lists(st.tuples(st.integers(0, 20), ODD_LINES), max_size=1),
@@ -284,7 +285,7 @@ def test_blocks_are_read_as_lines_are(
 
 @pytest.mark.needs("real_data")
 def test_the_official_ratings_are_plain() -> None:
-    path = runtime.data_folder() / movielens.ARCHIVE.folder / "ratings.csv"
+    path = settings.data_folder() / movielens.ARCHIVE.folder / "ratings.csv"
     found = movielens._plain_ratings(path, set(movielens.load().movies.index))
     assert found is not None
     pd.testing.assert_frame_equal(found, movielens.load().ratings)
@@ -304,7 +305,7 @@ def test_whole_stars_may_do_without_their_decimals(tmp_path: Path) -> None:
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@hypothesis.settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     rows=st.lists(st.tuples(texts.filter(str.strip), texts), min_size=1, max_size=8),
     end=st.sampled_from(["\n", "\r\n"]),
@@ -335,10 +336,10 @@ opinions = st.dictionaries(
 def from_opinions(rated: dict[tuple[int, int], float]) -> MovieLens:
     rows = [(user, movie, stars, 0) for (user, movie), stars in rated.items()]
     ratings = pd.DataFrame(rows, columns=["userId", "movieId", "rating", "timestamp"])
-    return MovieLens(ratings, pd.DataFrame(), runtime.Source("made up", "other", ""))
+    return MovieLens(ratings, pd.DataFrame(), files.Source("made up", "other", ""))
 
 
-@settings(deadline=None)
+@hypothesis.settings(deadline=None)
 @given(rated=opinions, threshold=st.sampled_from([1.0, 3.5, 4.0, 5.0]))
 def test_likes_and_colikes_equal_a_count_over_sets(
     rated: dict[tuple[int, int], float], threshold: float
@@ -348,7 +349,7 @@ def test_likes_and_colikes_equal_a_count_over_sets(
         if stars >= threshold:
             fans.setdefault(movie, set()).add(user)
     if not fans:
-        with pytest.raises(runtime.AssignmentError, match="No rating reaches"):
+        with pytest.raises(settings.AssignmentError, match="No rating reaches"):
             movielens.likes(from_opinions(rated), threshold)
         return
     liked = movielens.likes(from_opinions(rated), threshold)
@@ -370,7 +371,7 @@ def test_likes_and_colikes_equal_a_count_over_sets(
 
 def test_threshold_that_nobody_reaches_is_one_sentence(tmp_path: Path) -> None:
     data = movielens.read(write(tmp_path, ratings=RATINGS.replace("5.0", "4.5")))
-    with pytest.raises(runtime.AssignmentError, match=r"No rating reaches 5.0 stars.*up to 4.5"):
+    with pytest.raises(settings.AssignmentError, match=r"No rating reaches 5.0 stars.*up to 4.5"):
         movielens.likes(data, 5.0)
 
 
@@ -379,7 +380,7 @@ def test_threshold_that_nobody_reaches_is_one_sentence(tmp_path: Path) -> None:
 
 @pytest.mark.needs("real_data")
 def test_facts_of_the_official_files() -> None:
-    data = movielens.read(runtime.data_folder() / "ml-latest-small")
+    data = movielens.read(settings.data_folder() / "ml-latest-small")
     assert data.source.origin == "official"
     assert data.ratings["userId"].nunique() == 610
     assert (len(data.ratings), len(data.movies)) == (100_836, 9_742)
@@ -399,7 +400,7 @@ def test_facts_of_the_official_files() -> None:
 
 @pytest.mark.needs("real_data")
 def test_official_files_are_read_as_pandas_reads_them() -> None:
-    folder = runtime.data_folder() / "ml-latest-small"
+    folder = settings.data_folder() / "ml-latest-small"
     data = movielens.read(folder)
     pd.testing.assert_frame_equal(data.ratings, pd.read_csv(folder / "ratings.csv"))
     movies = pd.read_csv(folder / "movies.csv", index_col="movieId")

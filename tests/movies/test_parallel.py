@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from assignment.movies import embedding, movielens, objective, parallel
+from assignment.movies import embedding, movielens, parallel
+from assignment.movies.cost import build_cost
 from assignment.movies.movielens import Likes
 
 STEPS = 50
@@ -42,7 +43,7 @@ def launched(
 def alone(likes: Likes, optimiser: str, dim: int) -> tuple[np.ndarray, np.ndarray]:
     vectors = embedding.start(len(likes.movies), dim).double().requires_grad_()
     steps = embedding.OPTIMISERS[optimiser]([vectors])
-    losses = list(embedding.descend(objective.of(likes), vectors, steps, STEPS))
+    losses = list(embedding.descend(build_cost(likes), vectors, steps, STEPS))
     return np.array(losses), vectors.detach().numpy()
 
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import sparse
 
-from assignment.common.runtime import AssignmentError, Source
+from assignment.common.files import Source
+from assignment.common.settings import AssignmentError
 from assignment.movies import movielens, recommend
 from assignment.movies.movielens import Likes, MovieLens
 from assignment.movies.recommend import (

@@ -8,9 +8,9 @@ from typing import Any
 import nbformat
 import pytest
 
-from assignment.common import runtime
+from assignment.common import settings
 
-NOTEBOOKS = sorted((runtime.PROJECT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((settings.PROJECT / "notebooks").glob("*.ipynb"))
 MOST_BYTES, MOST_LINES = 5_000_000, 40
 A_MACHINE = re.compile(
     r"(?<![\w.])/(?:home|root|Users|tmp|work|private|content)/\w|[A-Z]:\\\\?Users"

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from assignment.common import runtime
-from assignment.common.runtime import AssignmentError
+from assignment.common import settings
+from assignment.common.settings import AssignmentError
 from assignment.publish import pages
 
 NAMES = ["index.html", "01_cifar10_transfer.html", "02_movie_embeddings.html"]
@@ -96,7 +96,7 @@ def test_both_notebooks_are_printed_whole(tmp_path: Path) -> None:
         leaves = len(re.findall(rb"/Type\s*/Page\b", content))
         assert leaves >= 4
         figures = len(re.findall(rb"/Subtype\s*/Image\b", content))
-        page = (runtime.PROJECT / "notebooks" / f"{path.stem}.ipynb").read_text(encoding="utf-8")
+        page = (settings.PROJECT / "notebooks" / f"{path.stem}.ipynb").read_text(encoding="utf-8")
         assert figures >= page.count('"image/png": "')
 
 

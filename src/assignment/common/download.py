@@ -1,16 +1,19 @@
-"""One file from the internet, whole or not at all.
+"""One file from the internet, whole or not at all; and the archives that datasets come in.
 
 The pinned SHA-256 is what we trust, not the transport: a slow host, an expired certificate or an
 unknown mirror can cost time, never correctness. Bytes gather in ``NAME.part``, which survives an
 interruption and is continued where it stopped; only a verified file gets the real name.
 """
 
-import hashlib
 import http.client
 import os
 import ssl
+import tarfile
 import time
 import urllib.request
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import HTTPError, URLError
@@ -18,7 +21,9 @@ from urllib.error import HTTPError, URLError
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from assignment.common.runtime import AssignmentError
+from assignment.common import files, settings
+from assignment.common.files import Source, sha256
+from assignment.common.settings import AssignmentError, Mode
 
 CHUNK = 1 << 16
 BACKOFF_SECONDS = 1.0
@@ -90,12 +95,6 @@ class Effort:
 
 STUBBORN = Effort()
 BRIEF = Effort(patience=300.0, attempts=2, timeout=10.0)
-
-
-def sha256(path: Path) -> str:
-    """Checksum of a file, as lower-case hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def is_whole(file: RemoteFile, folder: Path) -> bool:
@@ -291,3 +290,93 @@ class _Deadline:
                 f"about {remaining / speed / 60:,.0f} more minutes. What arrived is kept; "
                 "`make data` continues it, however long it takes."
             )
+
+
+MEND = "Delete it and run `make data` to get it again."
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A dataset as it is distributed.
+
+    Attributes
+    ----------
+    name : str
+        For readers.
+    remote : RemoteFile
+        The archive file, .zip or .tar.gz.
+    folder : str
+        The folder inside the archive, and in the data folder.
+    files : mapping
+        Names of the files that are read to their official SHA-256.
+    """
+
+    name: str
+    remote: RemoteFile
+    folder: str
+    files: Mapping[str, str]
+
+    def obtain(self, effort: Effort = STUBBORN) -> Path:
+        """Return the folder with the files; unpack, or download and unpack, what is missing."""
+        data = settings.data_folder()
+        folder = data / self.folder
+        missing = [name for name in self.files if not (folder / name).is_file()]
+        if missing:
+            self._unpack(fetch(self.remote, data, effort), folder, missing)
+        return folder
+
+    def source(self, folder: Path) -> Source:
+        """Say whether the files in a folder are the official ones."""
+        missing = [name for name in self.files if not (folder / name).is_file()]
+        if missing:
+            raise AssignmentError(
+                f"{self.name}: {', '.join(missing)} missing in {folder}. Run `make data` to get it."
+            )
+        try:
+            digests = {name: sha256(folder / name) for name in self.files}
+        except OSError as error:
+            raise AssignmentError(
+                f"{self.name}: {error.filename or folder} cannot be read "
+                f"({error.strerror or error}). Make it readable, or run `make data` without it."
+            ) from None
+        whole = files.fingerprint(digests)
+        if settings.mode() is Mode.SAMPLE:
+            return Source(f"{self.name} layout", "SAMPLE", "synthetic, drawn from a seed", whole)
+        other = [name for name, digest in digests.items() if digest != self.files[name]]
+        if other:
+            detail = f"readable, but not the official content: {', '.join(other)}"
+            return Source(self.name, "other", detail, whole)
+        detail = f"{len(digests)} of {len(digests)} files match their pinned SHA-256"
+        return Source(self.name, "official", detail, whole)
+
+    def _unpack(self, archive: Path, folder: Path, names: list[str]) -> None:
+        """Take the named files out of the verified archive, each one whole or not at all."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with _opened(archive) as read:
+                for name in names:
+                    part = folder / f"{name}.part"
+                    part.write_bytes(read(f"{self.folder}/{name}"))
+                    part.replace(folder / name)
+        except OSError as error:
+            raise AssignmentError(
+                f"Cannot unpack {archive.name} into {folder}: {error.strerror or error}. "
+                "Make the folder writable, with room enough, or name another in ASSIGNMENT_DATA."
+            ) from None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Callable[[str], bytes]]:
+    """Open an archive of either kind; yields a function from member name to bytes."""
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            yield archive.read
+        return
+    with tarfile.open(path) as tar:
+
+        def read(name: str) -> bytes:
+            member = tar.extractfile(name)
+            assert member is not None, f"{name} is a file in the official archive"
+            return member.read()
+
+        yield read

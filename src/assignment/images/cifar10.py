@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from assignment.common import runtime
-from assignment.common.archive import MEND, Archive
-from assignment.common.download import STUBBORN, Effort, RemoteFile
-from assignment.common.runtime import AssignmentError, Mode, Source
+from assignment.common import files, settings
+from assignment.common.download import MEND, STUBBORN, Archive, Effort, RemoteFile
+from assignment.common.files import Source
+from assignment.common.settings import AssignmentError, Mode
 from assignment.images import sample
 
 ARCHIVE = Archive(
@@ -107,7 +107,7 @@ def few(data: Cifar10, each: int) -> Cifar10:
     source = replace(
         data.source,
         detail=f"{data.source.detail}; {each} training images of each class",
-        sha256=runtime.fingerprint(part),
+        sha256=files.fingerprint(part),
     )
     return replace(data, train=Split(data.train.images[chosen], labels[chosen]), source=source)
 
@@ -122,7 +122,7 @@ def load(split: int = 0, effort: Effort = STUBBORN) -> Cifar10:
     effort : Effort
         How hard to try when the data must be downloaded.
     """
-    if runtime.mode() is Mode.SAMPLE:
+    if settings.mode() is Mode.SAMPLE:
         with tempfile.TemporaryDirectory() as folder:
             sample.write_cifar10(Path(folder))
             return read(Path(folder), split)

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm import tqdm
 
-from assignment.common import runtime
-from assignment.common.runtime import Mode
+from assignment.common import settings
+from assignment.common.settings import Mode
 from assignment.images import pixels, resnet
 from assignment.images.pixels import IMAGENET, Statistics
 from assignment.images.resnet import Backbone
@@ -101,7 +101,7 @@ def extract(network: nn.Module, images: Tensor, view: View, batch: int = 50) -> 
     batch : int
         Images at a time. Small enough to stay in a CPU's cache.
     """
-    on = runtime.device()
+    on = settings.device()
     network = resnet.placed(network, on)
     found: list[Features] = []
     with torch.inference_mode(), resnet.mixed(on):
@@ -126,7 +126,7 @@ def frozen(backbone: Backbone, images: Tensor, view: View) -> Features:
         See `summaries`.
     """
     network = folded(backbone.network)
-    if runtime.mode() is Mode.SAMPLE:
+    if settings.mode() is Mode.SAMPLE:
         return extract(network, images, view)
     folder = cache_folder() / cache_key(backbone, view)
     pieces = images.split(PIECE)
@@ -156,7 +156,7 @@ def pace(backbone: Backbone, view: View) -> float:
 
 def size_here(size: int) -> int:
     """Return the size asked for; in sample mode a small one, larger where more is asked for."""
-    return 32 + size // 16 if runtime.mode() is Mode.SAMPLE else size
+    return 32 + size // 16 if settings.mode() is Mode.SAMPLE else size
 
 
 def folded(network: nn.Module) -> nn.Module:
@@ -176,7 +176,7 @@ def folded(network: nn.Module) -> nn.Module:
 
 def cache_folder() -> Path:
     """Return where features are cached: git-ignored, beside the data."""
-    return runtime.data_folder() / "features"
+    return settings.data_folder() / "features"
 
 
 def cache_key(backbone: Backbone, view: View) -> str:
@@ -184,7 +184,7 @@ def cache_key(backbone: Backbone, view: View) -> str:
     depends_on = {
         "view": asdict(view),
         "weights": backbone.source.sha256,
-        "precision": str(runtime.precision(runtime.device())),
+        "precision": str(settings.precision(settings.device())),
         "code": CODE,
     }
     digest = hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()

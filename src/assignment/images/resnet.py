@@ -14,9 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from assignment.common import download, runtime
+from assignment.common import download, files, settings
 from assignment.common.download import STUBBORN, Effort, RemoteFile
-from assignment.common.runtime import AssignmentError, Mode, Source, version_of
+from assignment.common.files import Source
+from assignment.common.settings import AssignmentError, Mode, version_of
 from assignment.images import sample
 
 NAME = "ResNet18 IMAGENET1K_V1"
@@ -66,7 +67,7 @@ def load(effort: Effort = STUBBORN) -> Backbone:
     >>> load().source.origin
     'SAMPLE'
     """
-    if runtime.mode() is Mode.SAMPLE:
+    if settings.mode() is Mode.SAMPLE:
         source = Source("small backbone", "SAMPLE", "seeded random weights, nothing pretrained")
         return Backbone(sample.SmallBackbone().eval(), source)
     path = named_weights() or download.fetch(CHECKPOINT, weights_folder(), effort)
@@ -81,7 +82,7 @@ def untrained() -> nn.Module:
         from torchvision import models
     except (ImportError, RuntimeError, AttributeError, OSError) as error:
         # "operator torchvision::nms does not exist"; asked again, "partially initialized module".
-        lock = (runtime.PROJECT / "requirements.lock").read_text(encoding="utf-8").split()
+        lock = (settings.PROJECT / "requirements.lock").read_text(encoding="utf-8").split()
         pair = " ".join(line for line in lock if line.startswith(("torch==", "torchvision==")))
         raise AssignmentError(
             f"torch {version_of('torch')} and torchvision {version_of('torchvision')} are "
@@ -142,7 +143,7 @@ def laid_out(images: Tensor, on: torch.device) -> Tensor:
 
 def mixed(on: torch.device) -> torch.autocast:
     """Compute products in bfloat16 where the device gains from it, see `runtime.precision`."""
-    lower = runtime.precision(on)
+    lower = settings.precision(on)
     return torch.autocast(on.type, lower, enabled=lower is not torch.float32)
 
 
@@ -152,12 +153,12 @@ def _layout(on: torch.device) -> torch.memory_format:
 
 def weights_folder() -> Path:
     """Return where checkpoints live."""
-    return runtime.data_folder() / "weights"
+    return settings.data_folder() / "weights"
 
 
 def named_weights() -> Path | None:
     """Return the file that ``ASSIGNMENT_WEIGHTS`` names, if it names one."""
-    path = runtime.named_path("ASSIGNMENT_WEIGHTS")
+    path = settings.named_path("ASSIGNMENT_WEIGHTS")
     if path is not None and not path.is_file():
         raise WeightsError(
             f"ASSIGNMENT_WEIGHTS names {os.environ['ASSIGNMENT_WEIGHTS']}, and there is no such "
@@ -168,7 +169,7 @@ def named_weights() -> Path | None:
 
 def weights_source(path: Path) -> Source:
     """Say whether a file of weights is the official checkpoint."""
-    digest = download.sha256(path)
+    digest = files.sha256(path)
     if digest == CHECKPOINT.sha256:
         return Source(NAME, "official", "torchvision's checkpoint, by its pinned SHA-256", digest)
     unknown = f"{path.name}, named in ASSIGNMENT_WEIGHTS: not the official checkpoint"
@@ -177,9 +178,9 @@ def weights_source(path: Path) -> Source:
 
 def expected_source() -> Source:
     """Say which weights this mode would use, without needing them."""
-    if runtime.mode() is Mode.SAMPLE:
+    if settings.mode() is Mode.SAMPLE:
         return load().source
-    if runtime.mode() is Mode.RECORDED:
+    if settings.mode() is Mode.RECORDED:
         return Source("ResNet18 weights", "not read", "the records name theirs")
     path = named_weights() or weights_folder() / CHECKPOINT.name
     if path.is_file():

@@ -17,11 +17,10 @@ from torch import Tensor
 from torch.optim import LBFGS, SGD, Adagrad, Adam, RMSprop
 from tqdm import tqdm
 
-from assignment.common import runtime
-from assignment.common.runtime import AssignmentError
-from assignment.movies import objective
+from assignment.common import settings
+from assignment.common.settings import AssignmentError
+from assignment.movies.cost import Cost, build_cost
 from assignment.movies.movielens import Likes
-from assignment.movies.objective import Cost
 
 GIVE_UP = 10.0  # a loss of so many times the first will not come back
 OPTIMISERS: dict[str, partial[Any]] = {
@@ -113,8 +112,8 @@ def fit(
         raise AssignmentError(f"optimiser is {optimiser!r}; choose one of {', '.join(OPTIMISERS)}.")
     lr = build.keywords["lr"] if lr is None else lr
     config = Config(dim, optimiser, lr, iterations, seed, scale)
-    on = torch.device(device or runtime.device())
-    cost = objective.of(likes, on)
+    on = torch.device(device or settings.device())
+    cost = build_cost(likes, on)
     # A line search compares losses so close that float32 cannot tell them apart.
     dtype = cost.wide if optimiser == "lbfgs" else torch.float32
     vectors = start(len(likes.movies), dim, seed, scale).to(on, dtype).requires_grad_()
@@ -134,7 +133,7 @@ def fit(
                 bar.set_postfix_str(f"loss / floor {loss / floor:.4f}", refresh=False)
     seconds = time.perf_counter() - began
     ended = _numpy(vectors)
-    final = math.inf if diverged else objective.of(likes)(torch.from_numpy(ended).double()).item()
+    final = math.inf if diverged else build_cost(likes)(torch.from_numpy(ended).double()).item()
     return Fit(config, np.array(losses), final, ended, seconds, diverged, kept)
 
 
@@ -159,7 +158,7 @@ def floor(likes: Likes, dim: int = 50, seed: int | None = None) -> Floor:
     with the length as unit all are alike, and a third of the steps suffices, round after round.
     """
     began = time.perf_counter()
-    cost = objective.of(likes)
+    cost = build_cost(likes)
     start = np.random.default_rng(seed).normal(0, 0.1, (len(likes.movies), dim))
     if seed is None:
         values, directions = leading(likes, min(dim, len(start)))

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import linalg, sparse
 
-from assignment.common.runtime import AssignmentError
+from assignment.common.settings import AssignmentError
 from assignment.movies.movielens import Likes
 
 Rows: TypeAlias = NDArray[np.floating] | sparse.csr_array

@@ -19,10 +19,10 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from assignment.common import runtime
-from assignment.common.archive import Archive
-from assignment.common.download import STUBBORN, Effort, RemoteFile
-from assignment.common.runtime import AssignmentError, Mode, Source
+from assignment.common import settings
+from assignment.common.download import STUBBORN, Archive, Effort, RemoteFile
+from assignment.common.files import Source
+from assignment.common.settings import AssignmentError, Mode
 from assignment.movies import sample
 
 ARCHIVE = Archive(
@@ -102,7 +102,7 @@ class Likes:
 
 def load(effort: Effort = STUBBORN) -> MovieLens:
     """Load MovieLens: synthetic in sample mode, else local files, else downloaded ones."""
-    if runtime.mode() is Mode.SAMPLE:
+    if settings.mode() is Mode.SAMPLE:
         with tempfile.TemporaryDirectory() as folder:
             sample.write_movielens(Path(folder))
             return read(Path(folder))

@@ -21,11 +21,11 @@ import torch._dynamo  # optimisers import it; behind the group's beginning it wo
 import torch.distributed as dist
 from torch import Tensor
 
-from assignment.common import runtime
-from assignment.common.runtime import AssignmentError, report
+from assignment.common import settings
+from assignment.common.settings import AssignmentError, report
 from assignment.movies import embedding, movielens
+from assignment.movies.cost import Bags, Objective
 from assignment.movies.movielens import Likes
-from assignment.movies.objective import Bags, Objective
 
 BLOCK = 256  # films by films, at a time, whose co-likes are added up
 
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "This is started by torchrun, which says how many processes there are:\n"
             "torchrun --standalone --nproc-per-node 2 -m assignment.movies.parallel"
         )
-    gpus = runtime.device().type == "cuda"
+    gpus = settings.device().type == "cuda"
     on = torch.device(f"cuda:{os.environ['LOCAL_RANK']}" if gpus else "cpu")
     dist.init_process_group("nccl" if gpus else "gloo")
     rank, ranks = dist.get_rank(), dist.get_world_size()

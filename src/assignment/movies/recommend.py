@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from assignment.common.runtime import AssignmentError
+from assignment.common.settings import AssignmentError
 from assignment.movies.evaluation import Rows, closeness, lengths, rank
 from assignment.movies.movielens import Likes, MovieLens
 

@@ -18,7 +18,7 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
 
-from assignment.common.runtime import PROJECT, AssignmentError
+from assignment.common.settings import PROJECT, AssignmentError
 
 TEMPLATES = Path(__file__).parent
 HOME, REPOSITORY_FILES = "index.html", ("LICENSE", ".ci/run", "data/README.md")

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from assignment.common import records
-from assignment.common.records import Record
-from assignment.common.runtime import AssignmentError
+from assignment.common import runs
+from assignment.common.runs import Record
+from assignment.common.settings import AssignmentError
 from assignment.images import predictions
 
 TEST_IMAGES = 10_000
@@ -120,7 +120,7 @@ PLACES = {"results": table, "speed": speed}
 
 
 def _kept(name: str) -> Record:
-    record = records.load(records.KEPT, name)
+    record = runs.load(runs.KEPT, name)
     if record is None:
         raise AssignmentError(f"There is no record {name}; `make train` and `make keep` make it.")
     return record

@@ -13,9 +13,9 @@ import matplotlib as mpl
 from cycler import cycler
 from matplotlib.figure import Figure
 
-from assignment.common import runtime
-from assignment.common.records import Record
-from assignment.common.runtime import Mode
+from assignment.common import settings
+from assignment.common.runs import Record
+from assignment.common.settings import Mode
 
 PAGE_DPI = 100  # figures are as wide as the page at this density, and stored at twice it
 # Okabe and Ito's colours, told apart with every kind of colour vision; wine for their pale yellow.
@@ -60,13 +60,13 @@ class Drawing(Figure):
         return {"image/png": self.png(), "text/plain": repr(self)}, {"image/png": size}
 
 
-def keep(drawing: Drawing, name: str, made_from: Iterable[Record] = ()) -> Drawing:
+def save_figure(drawing: Drawing, name: str, made_from: Iterable[Record] = ()) -> Drawing:
     """Save a figure under a stable name in the figures folder, and return it to be looked at.
 
     The picture names the records that it was drawn from, so that one that is stale can be found.
     """
     drawing.records = ", ".join(sorted({f"{r.name} {r.sha256[:16]}" for r in made_from}))
-    folder = runtime.figures_folder()
+    folder = settings.figures_folder()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.png").write_bytes(drawing.png())
     return drawing
@@ -79,8 +79,8 @@ def drawn(function: Callable[Arguments, Drawing]) -> Callable[Arguments, Drawing
     def styled(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Drawing:
         with mpl.rc_context(STYLE):
             drawing = function(*args, **kwargs)
-            if runtime.mode() is Mode.SAMPLE:
-                drawing.alt = f"{runtime.SAMPLE_WARNING}. {drawing.alt}"
+            if settings.mode() is Mode.SAMPLE:
+                drawing.alt = f"{settings.SAMPLE_WARNING}. {drawing.alt}"
                 drawing.text(
                     0.5, 0.5, "SAMPLE", ha="center", va="center", rotation=30, fontsize=60,
                     color="black", alpha=0.12, weight="bold", zorder=100,

@@ -104,7 +104,9 @@ class _OnePass(torch.autograd.Function):
         return ctx.saved_tensors[0] * upstream, None
 
 
-def of(likes: Likes, device: torch.device | str = "cpu", portable: bool | None = None) -> Objective:
+def build_cost(
+    likes: Likes, device: torch.device | str = "cpu", portable: bool | None = None
+) -> Objective:
     """Put the likes on a device; `portable`, the default on MPS, is dense and float32 only."""
     on = torch.device(device)
     portable = on.type == "mps" if portable is None else portable

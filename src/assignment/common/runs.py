@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from assignment.common import runtime
-from assignment.common.runtime import PROJECT, AssignmentError, Mode, report
+from assignment.common import files, settings
+from assignment.common.settings import PROJECT, AssignmentError, Mode, report
 
 KEPT = PROJECT / "data" / "records"
 
@@ -69,7 +69,7 @@ class Outcome:
 
 def runs_folder() -> Path:
     """Return where fresh runs go: git-ignored, beside the data."""
-    return runtime.data_folder() / "runs"
+    return settings.data_folder() / "runs"
 
 
 def run_or_load(
@@ -97,7 +97,7 @@ def run_or_load(
         Do not say that a record was found, for a cell that loads many and says so once.
     """
     wanted = _plain(config)
-    if runtime.mode() is Mode.RECORDED:
+    if settings.mode() is Mode.RECORDED:
         kept = load(KEPT, name)
         for record in (kept, load(runs_folder(), name)):
             if record is not None and record.config == wanted:
@@ -111,7 +111,7 @@ def run_or_load(
     arrays = {key: np.asarray(value) for key, value in outcome.arrays.items()}
     about = facts(time.monotonic() - started) | _plain(outcome.facts)
     record = Record(name, wanted, arrays, about)
-    return record if runtime.mode() is Mode.SAMPLE else save(record, runs_folder())
+    return record if settings.mode() is Mode.SAMPLE else save(record, runs_folder())
 
 
 def told(found: Sequence[Record]) -> str:
@@ -152,12 +152,12 @@ def load(folder: Path, name: str) -> Record | None:
         return Record(name, about["config"], arrays, about["facts"], about["sha256"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         mend = "`git checkout` it" if folder == KEPT else "Delete it; it is made again"
-        raise AssignmentError(f"{runtime.shown(path)} is damaged ({error}). {mend}.") from None
+        raise AssignmentError(f"{files.shown(path)} is damaged ({error}). {mend}.") from None
 
 
 def facts(seconds: float) -> dict[str, Any]:
     """Describe where a run took place, and how long it took."""
-    on = runtime.device()
+    on = settings.device()
     return {
         "seconds": round(seconds, 2),
         "device": torch.cuda.get_device_name(on) if on.type == "cuda" else on.type,

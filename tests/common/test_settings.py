@@ -11,20 +11,22 @@ import torch
 from bs4 import BeautifulSoup
 from nbclient import NotebookClient
 
-from assignment.common import runtime
-from assignment.common.runtime import AssignmentError, Mode, Source, Table
+from assignment.common import files, settings, tables
+from assignment.common.files import Source
+from assignment.common.settings import AssignmentError, Mode
+from assignment.common.tables import Table
 
 
 def test_the_mode_is_recorded_unless_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert runtime.mode() is Mode.RECORDED
+    assert settings.mode() is Mode.RECORDED
     monkeypatch.setenv("ASSIGNMENT_MODE", " Sample ")
-    assert runtime.mode() is Mode.SAMPLE
+    assert settings.mode() is Mode.SAMPLE
 
 
 def test_an_unknown_mode_is_refused_with_the_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASSIGNMENT_MODE", "quick")
     with pytest.raises(AssignmentError, match=r"'quick'.*recorded, train, sample"):
-        runtime.mode()
+        settings.mode()
 
 
 @pytest.mark.parametrize(
@@ -35,13 +37,13 @@ def test_the_fastest_device_is_chosen(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
-    assert runtime.device().type == expected
+    assert settings.device().type == expected
 
 
 def test_a_named_device_overrides(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setenv("ASSIGNMENT_DEVICE", "cpu")
-    assert runtime.device() == torch.device("cpu")
+    assert settings.device() == torch.device("cpu")
 
 
 @pytest.mark.parametrize("asked", ["cuda", "cuda:1", "mps", "tpu", "cpu:7", "cuda:x"])
@@ -50,38 +52,38 @@ def test_an_absent_device_is_one_sentence(monkeypatch: pytest.MonkeyPatch, asked
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     monkeypatch.setenv("ASSIGNMENT_DEVICE", asked)
     with pytest.raises(AssignmentError, match=f"'{asked}'.*not on this machine.*there is: cpu"):
-        runtime.device()
+        settings.device()
 
 
 def test_a_gpu_that_is_not_the_last_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("ASSIGNMENT_DEVICE", "cuda:1")
-    assert runtime.device() == torch.device("cuda:1")
+    assert settings.device() == torch.device("cuda:1")
     monkeypatch.setenv("ASSIGNMENT_DEVICE", "cuda:2")
     with pytest.raises(AssignmentError, match="cuda:2"):
-        runtime.device()
+        settings.device()
 
 
 def test_precision_follows_what_the_device_gains_from(monkeypatch: pytest.MonkeyPatch) -> None:
     for fast in (True, False):
-        monkeypatch.setattr(runtime, "cpu_has_bf16", lambda fast=fast: fast)
+        monkeypatch.setattr(settings, "cpu_has_bf16", lambda fast=fast: fast)
         expected = torch.bfloat16 if fast else torch.float32
-        assert runtime.precision(torch.device("cpu")) == expected
-    assert runtime.precision(torch.device("mps")) == torch.float32
+        assert settings.precision(torch.device("cpu")) == expected
+    assert settings.precision(torch.device("mps")) == torch.float32
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
-    assert runtime.precision(torch.device("cuda")) == torch.bfloat16
+    assert settings.precision(torch.device("cuda")) == torch.bfloat16
 
 
 def test_seeds_cover_python_numpy_and_torch() -> None:
     def draw() -> tuple[float, float, float]:
         return random.random(), float(np.random.rand()), float(torch.rand(()))  # noqa: NPY002
 
-    runtime.seed_everything(3)
+    settings.seed_everything(3)
     first = draw()
-    runtime.seed_everything(3)
+    settings.seed_everything(3)
     assert draw() == first
-    runtime.seed_everything(4)
+    settings.seed_everything(4)
     assert all(a != b for a, b in zip(draw(), first, strict=True))
 
 
@@ -90,26 +92,26 @@ def test_folders_are_relative_to_the_project_not_to_the_working_folder(
 ) -> None:
     monkeypatch.delenv("ASSIGNMENT_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
-    assert runtime.data_folder() == runtime.PROJECT / "data"
+    assert settings.data_folder() == settings.PROJECT / "data"
     monkeypatch.setenv("ASSIGNMENT_DATA", "elsewhere")
-    assert runtime.data_folder() == (runtime.PROJECT / "elsewhere").resolve()
+    assert settings.data_folder() == (settings.PROJECT / "elsewhere").resolve()
     monkeypatch.setenv("ASSIGNMENT_DATA", str(tmp_path))
-    assert runtime.data_folder() == tmp_path.resolve()
-    assert runtime.figures_folder() == runtime.PROJECT / "build" / "figures"
+    assert settings.data_folder() == tmp_path.resolve()
+    assert settings.figures_folder() == settings.PROJECT / "build" / "figures"
 
 
 def test_a_page_never_shows_a_path_outside_the_project(tmp_path: Path) -> None:
-    assert runtime.shown(runtime.PROJECT / "build" / "x.txt") == "build/x.txt"
-    assert runtime.shown(tmp_path / "x.txt") == "x.txt"
+    assert files.shown(settings.PROJECT / "build" / "x.txt") == "build/x.txt"
+    assert files.shown(tmp_path / "x.txt") == "x.txt"
 
 
 def test_the_fingerprint_names_every_file_and_no_order() -> None:
-    assert runtime.fingerprint({"a": "1", "b": "2"}) == runtime.fingerprint({"b": "2", "a": "1"})
-    assert runtime.fingerprint({"a": "1", "b": "2"}) != runtime.fingerprint({"a": "2", "b": "1"})
+    assert files.fingerprint({"a": "1", "b": "2"}) == files.fingerprint({"b": "2", "a": "1"})
+    assert files.fingerprint({"a": "1", "b": "2"}) != files.fingerprint({"a": "2", "b": "1"})
 
 
 def test_the_description_says_of_each_source_whether_it_is_official() -> None:
-    here = runtime.describe(Source("things", "official", "checked", "ab" * 32), seed=7)
+    here = tables.describe(Source("things", "official", "checked", "ab" * 32), seed=7)
     row = here.sources.frame.iloc[0].to_dict()
     assert row["what"] == "things"
     assert row["origin"] == "official"
@@ -145,29 +147,29 @@ def test_every_table_and_the_banner_carry_the_word_sample() -> None:
     table = Table(pd.DataFrame({"a": [1]}), "Numbers")
     assert "SAMPLE" in repr(table)
     assert "SAMPLE" in table._repr_html_()
-    assert "SAMPLE" in runtime.banner()._repr_html_()
-    assert "<h2>" in runtime.banner()._repr_html_()
+    assert "SAMPLE" in tables.banner()._repr_html_()
+    assert "<h2>" in tables.banner()._repr_html_()
 
 
 def test_outside_the_sample_nothing_is_marked() -> None:
     assert "SAMPLE" not in repr(Table(pd.DataFrame({"a": [1]}), "Numbers"))
-    assert "SAMPLE" not in runtime.banner()._repr_html_()
+    assert "SAMPLE" not in tables.banner()._repr_html_()
 
 
 def test_shown_source_is_the_source() -> None:
-    code = runtime.source_of(runtime.shown, runtime.mode)
+    code = tables.source_of(files.shown, settings.mode)
     assert code._repr_markdown_() == f"```python\n{code!r}```"
     for line in ("def shown(path: Path) -> str:", "def mode() -> Mode:"):
         assert line in repr(code).splitlines()
 
 
 def test_a_package_that_is_not_there_is_said_to_be_missing() -> None:
-    assert runtime.version_of("no-such-package-anywhere") == "not installed"
+    assert settings.version_of("no-such-package-anywhere") == "not installed"
 
 
 def test_a_reader_of_a_notebook_sees_the_sentence_and_no_stack_trace() -> None:
     cell = (
-        "from assignment.common.runtime import AssignmentError\nraise AssignmentError('Do this.')"
+        "from assignment.common.settings import AssignmentError\nraise AssignmentError('Do this.')"
     )
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
     NotebookClient(notebook, kernel_name="python3", allow_errors=True).execute()

@@ -12,35 +12,33 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from assignment.common import records, runtime
-from assignment.common.runtime import Source
-from assignment.images import cifar10, finetuning, frozen, resnet, sample, training
+from assignment.common import runs, settings
+from assignment.common.files import Source
+from assignment.images import cifar10, experiments, resnet, sample, training
 from assignment.images.cifar10 import Cifar10, Split
+from assignment.images.experiments import Answer, Plan
 from assignment.images.features import View
-from assignment.images.finetuning import Plan
 from assignment.images.linear import Reading
-from assignment.images.recipe import Recipe
 from assignment.images.resnet import Backbone
 from assignment.images.sample import SmallBackbone
-from assignment.images.training import Moment
-from assignment.images.transfer import Answer
+from assignment.images.training import Moment, Recipe
 
-DATA, PRECISION = runtime.data_folder(), runtime.precision
+DATA, PRECISION = settings.data_folder(), settings.precision
 RECIPE = Recipe(epochs=2, batch=32, lr=0.1)
 WEIGHTS = Source("small", "other", "made by hand", "checksum of made up weights")
 Way = Callable[..., Answer]
 
 
 def head(name: str, data: Cifar10, recipe: Recipe = RECIPE, **more: Any) -> Answer:
-    return frozen.head(name, data, Reading((32,)), recipe, **more)
+    return experiments.head(name, data, Reading((32,)), recipe, **more)
 
 
 def in_name_only(name: str, data: Cifar10, recipe: Recipe = RECIPE, **more: Any) -> Answer:
-    return frozen.in_name_only(name, data, 32, recipe, **more)
+    return experiments.in_name_only(name, data, 32, recipe, **more)
 
 
 def finetune(name: str, data: Cifar10, recipe: Recipe = RECIPE, **more: Any) -> Answer:
-    return finetuning.finetune(name, data, Plan(recipe, sizes=(32,)), **more)
+    return experiments.finetune(name, data, Plan(recipe, sizes=(32,)), **more)
 
 
 WAYS: dict[str, Way] = {"head": head, "in name only": in_name_only, "finetune": finetune}
@@ -83,7 +81,7 @@ def sealed(data: Cifar10) -> Cifar10:
 def exact(clean_environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the CPU, in float32, wherever the tests run."""
     monkeypatch.setenv("ASSIGNMENT_DEVICE", "cpu")
-    monkeypatch.setattr(runtime, "precision", lambda on: torch.float32)
+    monkeypatch.setattr(settings, "precision", lambda on: torch.float32)
 
 
 def no_weights() -> NoReturn:
@@ -93,7 +91,7 @@ def no_weights() -> NoReturn:
 @pytest.fixture
 def recorded(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Recorded mode, with weights made up and no record yet; returns where fresh runs go."""
-    monkeypatch.setattr(records, "KEPT", data_folder / "records")
+    monkeypatch.setattr(runs, "KEPT", data_folder / "records")
     monkeypatch.setattr(resnet, "load", lambda: Backbone(SmallBackbone(width=8).eval(), WEIGHTS))
     return data_folder / "runs"
 
@@ -165,7 +163,7 @@ def test_the_mirrored_answer_is_the_mean_of_both() -> None:
         assert torch.allclose(each.said["test mirrored"].logits, mean, atol=1e-5)
 
 
-def layer_of(record: records.Record, read: Tensor) -> Tensor:
+def layer_of(record: runs.Record, read: Tensor) -> Tensor:
     """What a recorded linear layer says about features, worked out here."""
     part = {name: torch.from_numpy(values) for name, values in record.arrays.items()}
     standardised = (read - part["mean"]) / part["deviation"]
@@ -176,7 +174,7 @@ def layer_of(record: records.Record, read: Tensor) -> Tensor:
 @pytest.mark.usefixtures("sample_mode")
 def test_a_recorded_layer_says_it_again(mirror: bool) -> None:
     data, reading = tiny(), Reading((32, 64), ("layer3", "layer4"), mirror)
-    record = frozen.head("one", data, reading, RECIPE, final=True).record
+    record = experiments.head("one", data, reading, RECIPE, final=True).record
     read = reading.read(resnet.load(), data.test.images)
     assert record.arrays["linear.weight"].shape == (10, read.shape[1])
     expected = torch.from_numpy(record.arrays["test logits"])
@@ -190,7 +188,7 @@ def test_a_recorded_layer_says_it_again(mirror: bool) -> None:
 @pytest.mark.usefixtures("sample_mode")
 def test_only_the_named_parts_are_counted_as_trained(trained: str, parameters: int) -> None:
     plan = Plan(RECIPE, sizes=(32,), trained=trained)
-    answer = finetuning.finetune("one", sealed(tiny()), plan)
+    answer = experiments.finetune("one", sealed(tiny()), plan)
     assert answer.record.facts["trainable parameters"] == parameters
 
 
@@ -268,7 +266,7 @@ def test_images_grow_from_epoch_to_epoch_and_are_judged_at_one_size() -> None:
 
 @pytest.mark.usefixtures("sample_mode")
 def test_a_layer_on_frozen_features_learns() -> None:
-    answer = frozen.head(
+    answer = experiments.head(
         "one", synthetic(), Reading((32,)), Recipe(epochs=3, lr=0.1), first=800, final=True
     )
     assert answer.said["validation"].accuracy > 0.45
@@ -278,7 +276,7 @@ def test_a_layer_on_frozen_features_learns() -> None:
 @pytest.mark.usefixtures("sample_mode")
 def test_a_finetuned_network_learns() -> None:
     plan = Plan(Recipe(epochs=3, batch=32, lr=0.05), sizes=(32,), shift=2)
-    answer = finetuning.finetune("one", synthetic(), plan, first=640, final=True)
+    answer = experiments.finetune("one", synthetic(), plan, first=640, final=True)
     assert answer.record.facts["validation"]["accuracy"] > 0.7
     assert answer.history[-1, 0] < answer.history[0, 0]
 
@@ -312,7 +310,7 @@ def test_a_recorded_run_needs_no_network_the_next_time(
 def test_a_record_names_the_weights_that_it_was_made_with(recorded: Path, way: str) -> None:
     record = WAYS[way]("one", tiny()).record
     assert record.facts["weights"] == asdict(WEIGHTS)
-    kept = records.load(recorded, "one")
+    kept = runs.load(recorded, "one")
     assert kept is not None
     assert kept.facts["weights"]["sha256"] == "checksum of made up weights"
 
@@ -322,7 +320,7 @@ def test_another_recipe_trains_again_and_says_what_differs(
     recorded: Path, capsys: pytest.CaptureFixture[str], way: str
 ) -> None:
     first = WAYS[way]("one", tiny())
-    records.save(first.record, records.KEPT)
+    runs.save(first.record, runs.KEPT)
     capsys.readouterr()
     other = WAYS[way]("one", tiny(), replace(RECIPE, lr=0.02))
     said = capsys.readouterr().out
@@ -330,7 +328,7 @@ def test_another_recipe_trains_again_and_says_what_differs(
     assert "recorded {" in said
     assert "'lr': 0.1" in said
     assert not np.array_equal(other.history, first.history)
-    kept = records.load(records.KEPT, "one")
+    kept = runs.load(runs.KEPT, "one")
     assert kept is not None
     assert np.array_equal(kept.arrays["history"], first.history), "a kept record stays"
 
@@ -376,10 +374,10 @@ def test_cached_features_train_the_same_layer(
     network = SmallBackbone(width=8).eval()
     network.add_module("conv1", Unasked())
     monkeypatch.setattr(resnet, "load", lambda: Backbone(network, WEIGHTS))
-    monkeypatch.setattr(frozen, "_waiting", lambda *_, **__: 0.0)  # it would show it one image
+    monkeypatch.setattr(experiments, "_waiting", lambda *_, **__: 0.0)  # it would show it one image
     assert same_numbers(head("two", tiny()), first)
     with pytest.raises(AssertionError, match="the network was run"):
-        frozen.head("three", tiny(), Reading((33,)), RECIPE)
+        experiments.head("three", tiny(), Reading((33,)), RECIPE)
 
 
 # --- a finetuning run that is stopped -------------------------------------------------------------
@@ -448,7 +446,7 @@ def test_another_run_does_not_go_on_from_the_stopped_one(
 @pytest.mark.needs("cuda")
 @pytest.mark.usefixtures("sample_mode")
 def test_cpu_and_cuda_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime, "precision", PRECISION)
+    monkeypatch.setattr(settings, "precision", PRECISION)
     plan, images = Plan(RECIPE, sizes=(64,)), tiny().test.images
     said = []
     for on in (torch.device("cpu"), torch.device("cuda")):
@@ -466,7 +464,7 @@ def tuples(value: Any) -> Any:
 def test_the_recorded_layer_says_it_again_of_real_images(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    record = records.load(records.KEPT, "cifar_frozen")
+    record = runs.load(runs.KEPT, "cifar_frozen")
     assert record is not None
     monkeypatch.setenv("ASSIGNMENT_WEIGHTS", str(DATA / "weights" / "resnet18-reconstructed.pt"))
     backbone = resnet.load()

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from assignment.common import records
-from assignment.common.records import Record
-from assignment.common.runtime import AssignmentError
+from assignment.common import runs
+from assignment.common.runs import Record
+from assignment.common.settings import AssignmentError
 
 CONFIG = {"lr": 0.1, "layers": [1, 2], "name": "adam"}
 
@@ -17,7 +17,7 @@ CONFIG = {"lr": 0.1, "layers": [1, 2], "name": "adam"}
 @pytest.fixture
 def kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data_folder: Path) -> Path:
     """A folder of committed records, and beside it one of fresh runs."""
-    monkeypatch.setattr(records, "KEPT", tmp_path / "records")
+    monkeypatch.setattr(runs, "KEPT", tmp_path / "records")
     return tmp_path / "records"
 
 
@@ -40,8 +40,8 @@ class Work:
 
 
 def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
-    records.save(record(), tmp_path)
-    back = records.load(tmp_path, "one")
+    runs.save(record(), tmp_path)
+    back = runs.load(tmp_path, "one")
     assert back is not None
     assert (back.name, back.config, back.facts) == ("one", CONFIG, record().facts)
     assert back.arrays.keys() == record().arrays.keys()
@@ -52,7 +52,7 @@ def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
 
 def test_the_same_record_is_the_same_bytes(tmp_path: Path) -> None:
     for folder in ("a", "b"):
-        records.save(record(), tmp_path / folder)
+        runs.save(record(), tmp_path / folder)
     for ending in ("one.json", "one.npz"):
         assert (tmp_path / "a" / ending).read_bytes() == (tmp_path / "b" / ending).read_bytes()
 
@@ -61,8 +61,8 @@ def test_what_was_run_is_loaded_the_next_time(
     kept: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     work = Work()
-    first = records.run_or_load("one", CONFIG, work, estimate=lambda: 240.0)
-    again = records.run_or_load("one", dict(reversed(CONFIG.items())), work)
+    first = runs.run_or_load("one", CONFIG, work, estimate=lambda: 240.0)
+    again = runs.run_or_load("one", dict(reversed(CONFIG.items())), work)
     assert work.done == 1
     assert (again.arrays["loss"] == first.arrays["loss"]).all()
     said = capsys.readouterr().out
@@ -76,9 +76,9 @@ def test_what_was_run_is_loaded_the_next_time(
 def test_another_config_runs_and_says_what_differs(
     kept: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    records.save(record(), kept)
+    runs.save(record(), kept)
     work = Work()
-    records.run_or_load("one", CONFIG | {"lr": 0.2}, work, estimate=lambda: 7.0)
+    runs.run_or_load("one", CONFIG | {"lr": 0.2}, work, estimate=lambda: 7.0)
     assert work.done == 1
     assert "lr is 0.2, recorded 0.1; running it takes about 7 s" in capsys.readouterr().out
 
@@ -86,9 +86,9 @@ def test_another_config_runs_and_says_what_differs(
 def test_a_config_with_one_more_entry_is_another(
     kept: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    records.save(record(), kept)
+    runs.save(record(), kept)
     work = Work()
-    records.run_or_load("one", CONFIG | {"start": None}, work)
+    runs.run_or_load("one", CONFIG | {"start": None}, work)
     assert work.done == 1
     assert "start is None, recorded 'not set'" in capsys.readouterr().out
 
@@ -96,24 +96,24 @@ def test_a_config_with_one_more_entry_is_another(
 def test_train_mode_runs_although_there_is_a_record(
     kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    records.save(record(), kept)
+    runs.save(record(), kept)
     monkeypatch.setenv("ASSIGNMENT_MODE", "train")
     work = Work()
-    records.run_or_load("one", CONFIG, work)
+    runs.run_or_load("one", CONFIG, work)
     assert work.done == 1
 
 
 @pytest.mark.usefixtures("sample_mode")
 def test_sample_mode_runs_and_keeps_nothing(kept: Path, data_folder: Path) -> None:
     work = Work()
-    records.run_or_load("one", CONFIG, work)
-    records.run_or_load("one", CONFIG, work)
+    runs.run_or_load("one", CONFIG, work)
+    runs.run_or_load("one", CONFIG, work)
     assert work.done == 2
     assert not list(data_folder.rglob("*.json"))
 
 
 def swap_numbers(folder: Path) -> None:
-    records.save(record(name="other", arrays={"loss": np.array([9.0])}), folder)
+    runs.save(record(name="other", arrays={"loss": np.array([9.0])}), folder)
     (folder / "other.npz").replace(folder / "one.npz")
 
 
@@ -128,36 +128,36 @@ def swap_numbers(folder: Path) -> None:
     ],
 )
 def test_a_damaged_record_is_never_trusted(kept: Path, harm: Callable[[Path], None]) -> None:
-    records.save(record(), kept)
+    runs.save(record(), kept)
     harm(kept)
     with pytest.raises(AssignmentError, match=r"one\.json is damaged.*git checkout"):
-        records.run_or_load("one", CONFIG, Work())
+        runs.run_or_load("one", CONFIG, Work())
 
 
 def test_a_record_holds_no_pickle(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Object arrays"):
-        records.save(record(arrays={"bad": np.array([{}], dtype=object)}), tmp_path)
+        runs.save(record(arrays={"bad": np.array([{}], dtype=object)}), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_keep_promotes_what_committed_code_made(kept: Path) -> None:
-    records.save(record(), records.runs_folder())
-    assert records.keep() == ["one"]
-    assert records.load(kept, "one") is not None
-    assert records.load(records.runs_folder(), "one") is None
+    runs.save(record(), runs.runs_folder())
+    assert runs.keep() == ["one"]
+    assert runs.load(kept, "one") is not None
+    assert runs.load(runs.runs_folder(), "one") is None
 
 
 @pytest.mark.parametrize("code", ["abc-changed", "unknown"])
 def test_keep_refuses_what_other_code_made(kept: Path, code: str) -> None:
-    records.save(record(), records.runs_folder())
-    records.save(record(name="two", facts={"code": code}), records.runs_folder())
+    runs.save(record(), runs.runs_folder())
+    runs.save(record(name="two", facts={"code": code}), runs.runs_folder())
     with pytest.raises(AssignmentError, match=r"two was made by code that is not committed"):
-        records.keep()
+        runs.keep()
     assert not kept.exists(), "all or nothing"
 
 
 def test_facts_say_where_it_ran() -> None:
-    facts = records.facts(1.234)
+    facts = runs.facts(1.234)
     assert facts["seconds"] == 1.23
     assert facts["device"] == "cpu" or facts["device"]
     assert {"machine", "torch", "numpy", "code"} <= facts.keys()
