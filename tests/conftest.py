@@ -11,6 +11,9 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+# One thread for each process: several fight over the cores, and a test waits for the slowest.
+os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
 import pytest
 import torch
 

@@ -18,12 +18,12 @@ from torch.nn import functional
 
 from assignment.common import figures as common_figures
 from assignment.common import runs, settings
-from assignment.common.figures import Drawing
+from assignment.common.figures import Figure
 from assignment.common.runs import Record
 from assignment.images import cifar10, pixels, predictions
 from assignment.images import figures as image_figures
 from assignment.images.cifar10 import Split
-from assignment.images.figures import HALF, HEADING, MARGIN, MIDDLE, PITCH, ROW, THUMB, Half
+from assignment.images.figures import HALF, HEADING, MARGIN, MIDDLE, PITCH, ROW, THUMB, GridHalf
 from assignment.images.predictions import Predictions
 from assignment.movies import figures as movie_figures
 from assignment.movies import movielens
@@ -34,59 +34,59 @@ CLASSES = (
 )
 
 
-def picture(figure: Drawing) -> np.ndarray:
+def picture(figure: Figure) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(figure.png())).convert("RGB"))
 
 
-def examples() -> Drawing:
+def examples() -> Figure:
     data = cifar10.load()
-    return image_figures.class_examples(data.train, data.classes, pixels.scale)
+    return image_figures.class_examples(data.train, data.classes, pixels.to_float)
 
 
-def overview() -> Drawing:
+def overview() -> Figure:
     data = movielens.load()
-    return movie_figures.ratings_and_likes(data, movielens.likes(data), ["Toy Story (1995)"])
+    return movie_figures.ratings_and_likes(data, movielens.build_likes(data), ["Toy Story (1995)"])
 
 
-def colikes() -> Drawing:
+def colikes() -> Figure:
     data = movielens.load()
-    return movie_figures.colikes_picture(data, movielens.likes(data), films=80)
+    return movie_figures.colikes_picture(data, movielens.build_likes(data), films=80)
 
 
-def descent() -> Drawing:
+def descent() -> Figure:
     histories = {"one": np.geomspace(100, 1.01, 50), "two": np.array([100.0, 300.0])}
-    return movie_figures.descent(histories, ["two"], 1.0, "one settles")
+    return movie_figures.loss_curves(histories, ["two"], 1.0, "one settles")
 
 
-def overlap() -> Drawing:
+def overlap() -> Figure:
     frame = pd.DataFrame([[10, 3], [3, 10]], index=["a", "b"], columns=["a", "b"])
     return movie_figures.overlap_matrix(frame, "they share three")
 
 
-def overlap_and_loss() -> Drawing:
+def overlap_and_loss() -> Figure:
     rows = [(q, o, 10.0**-k, 9 - k) for q in "xy" for o in "st" for k in range(3)]
     points = pd.DataFrame(rows, columns=["query", "optimiser", "above", "overlap"])
     return movie_figures.overlap_against_loss(points, "the closer, the more")
 
 
-def norms() -> Drawing:
+def norms() -> Figure:
     return movie_figures.norms_and_likes(np.arange(1, 9.0), np.arange(1, 9.0) ** 2)
 
 
-def dimensions() -> Drawing:
+def dimensions() -> Figure:
     rows = [(10, 5.0, 4.0, 1.0), (20, 3.0, 2.0, 2.5)]
-    return movie_figures.dimensions(
+    return movie_figures.dimension_curves(
         pd.DataFrame(rows, columns=["dimension", "loss", "floor", "seconds"])
     )
 
 
-def held_out() -> Drawing:
+def held_out() -> Figure:
     rows = [(m, k, v, v - 0.1, v + 0.1) for k in "rn" for m, v in (("low", 0.2), ("high", 0.4))]
     frame = pd.DataFrame(rows, columns=["method", "measure", "mean", "low", "high"])
-    return movie_figures.held_out(frame, "high, then low")
+    return movie_figures.held_out_scores(frame, "high, then low")
 
 
-def mapped() -> Drawing:
+def mapped() -> Figure:
     places = np.random.default_rng(0).normal(size=(300, 2))
     return movie_figures.film_map(
         places, ["Drama", "Comedy", "Action"] * 100, {3: "A film"}, "a map"
@@ -109,48 +109,52 @@ def answers(classes: int = 10) -> tuple[Split, Predictions]:
     return Split(images.to(torch.uint8), labels), said
 
 
-def surest() -> Drawing:
-    return image_figures.most_confident(*answers(4), CLASSES[:4], "A model")
+def surest() -> Figure:
+    return image_figures.most_confident_grid(*answers(4), CLASSES[:4], "A model")
 
 
-def named_wrongly() -> Drawing:
-    return image_figures.named_wrongly(*answers(4), CLASSES[:4], "A model")
+def named_wrongly() -> Figure:
+    return image_figures.errors_by_predicted_class(*answers(4), CLASSES[:4], "A model")
 
 
-def sheet() -> Drawing:
-    rows = [(Half("first", [0, 1]), Half("", [47]))]
-    return image_figures.sheet(*answers(4), CLASSES[:4], rows, ("left", "right"), "three images")
+def sheet() -> Figure:
+    rows = [(GridHalf("first", [0, 1]), GridHalf("", [47]))]
+    return image_figures.image_grid(
+        *answers(4), CLASSES[:4], rows, ("left", "right"), "three images"
+    )
 
 
-def curves() -> Drawing:
+def curves() -> Figure:
     histories = {name: np.linspace(1, 0.5, 12).reshape(3, 4) for name in ("one", "two")}
-    return image_figures.curves(histories, {"one": 3, "two": 2}, "it falls")
+    return image_figures.learning_curves(histories, {"one": 3, "two": 2}, "it falls")
 
 
 WAYS = {"right": {32: 0.5, 2240: 0.9}, "not normalised": {32: 0.4, 64: 0.6, 2240: 0.8}}
 
 
-def lines_by_ratio() -> Drawing:
+def lines_by_ratio() -> Figure:
     return image_figures.accuracy_lines(WAYS, "pixels", "normalise", doubling=True)
 
 
-def lines_by_number() -> Drawing:
+def lines_by_number() -> Figure:
     return image_figures.accuracy_lines(WAYS, "epoch", "normalise")
 
 
-def reliability() -> Drawing:
+def reliability() -> Figure:
     said = answers()[1]
-    variants = {"as trained": said, "tempered": predictions.tempered(said, 2.0)}
-    return image_figures.reliability({"A model": variants, "Another": variants}, "too sure")
+    variants = {"as trained": said, "tempered": predictions.apply_temperature(said, 2.0)}
+    return image_figures.reliability_diagram({"A model": variants, "Another": variants}, "too sure")
 
 
-def confusions() -> Drawing:
+def confusions() -> Figure:
     said = answers()[1]
-    tempered = predictions.tempered(said, 2.0)
-    return image_figures.confusions({"A model": said, "Another": tempered}, CLASSES, "the next")
+    tempered = predictions.apply_temperature(said, 2.0)
+    return image_figures.confusion_matrices(
+        {"A model": said, "Another": tempered}, CLASSES, "the next"
+    )
 
 
-def class_accuracies() -> Drawing:
+def class_accuracies() -> Figure:
     return image_figures.class_accuracies({"A model": answers()[1]}, CLASSES, "automobiles")
 
 
@@ -209,7 +213,7 @@ def test_a_kept_figure_is_saved_under_its_name(
 @pytest.mark.usefixtures("sample_mode")
 def test_the_alternative_text_counts_right() -> None:
     data = movielens.load()
-    liked = movielens.likes(data)
+    liked = movielens.build_likes(data)
     counts = sorted(liked.count, reverse=True)
     half = next(k for k in range(len(counts)) if 2 * sum(counts[: k + 1]) >= sum(counts)) + 1
     assert f"{half} of {len(counts)} films hold half" in overview().alt
@@ -250,7 +254,7 @@ def test_the_best_method_is_drawn_on_top() -> None:
 def test_names_on_the_map_do_not_hide_each_other() -> None:
     generator = np.random.default_rng(1)
     names = {f"A film with a name, part {k}": generator.normal(0, 0.3, 2) for k in range(16)}
-    figure = common_figures.empty(7, 6, "a crowd")
+    figure = common_figures.new_figure(7, 6, "a crowd")
     axes = figure.subplots()
     axes.set(xlim=(-3, 3), ylim=(-3, 3))
     figure.draw_without_rendering()
@@ -264,9 +268,9 @@ def test_names_on_the_map_do_not_hide_each_other() -> None:
 
 
 @cache
-def ten_classes() -> tuple[Drawing, np.ndarray]:
+def ten_classes() -> tuple[Figure, np.ndarray]:
     """The contact sheet of ten classes and its stored picture; no test changes either."""
-    drawn = image_figures.most_confident(*answers(), CLASSES, "A model")
+    drawn = image_figures.most_confident_grid(*answers(), CLASSES, "A model")
     return drawn, picture(drawn)
 
 
@@ -301,7 +305,7 @@ def inside(block: np.ndarray) -> np.ndarray:
     return block[32:-8, 32:-8]
 
 
-def labels(figure: Drawing) -> list[str]:
+def labels(figure: Figure) -> list[str]:
     """The text under the thumbnails, in the order in which they were drawn."""
     texts = [text.get_text() for text in figure.axes[0].texts]
     return [text for text in texts if "\n" in text]
@@ -402,8 +406,8 @@ def test_what_was_taken_for_a_class_stands_two_classes_to_a_row() -> None:
 def test_a_sheet_shows_five_images_at_most_in_the_order_given() -> None:
     order = [9, 3, 5, 1, 11, 7]
     split, said = answers(4)
-    halves = (Half("six", order), Half("none", []))
-    stored = picture(image_figures.sheet(split, said, CLASSES[:4], [halves], ("", ""), "odd"))
+    halves = (GridHalf("six", order), GridHalf("none", []))
+    stored = picture(image_figures.image_grid(split, said, CLASSES[:4], [halves], ("", ""), "odd"))
     for column, image in enumerate(order[:5]):
         assert (thumbnail(stored, 0, 0, column) == enlarged(image, 4)).all()
     assert (stored[:, corner(0, 1, 0)[1] :] == 255).all()
@@ -430,7 +434,7 @@ def test_curves_mark_the_epoch_that_was_kept() -> None:
 
 @pytest.mark.parametrize(("draw", "scale"), [(lines_by_ratio, "log"), (lines_by_number, "linear")])
 def test_lines_are_marked_at_every_number_that_was_tried(
-    draw: Callable[[], Drawing], scale: str
+    draw: Callable[[], Figure], scale: str
 ) -> None:
     (axes,) = draw().axes
     assert axes.get_xscale() == scale
@@ -442,7 +446,7 @@ def test_lines_are_marked_at_every_number_that_was_tried(
 
 def test_reliability_states_the_error_of_each_variant() -> None:
     said = answers()[1]
-    found = [predictions.calibration(predictions.tempered(said, by)) for by in (1.0, 2.0)]
+    found = [predictions.calibration(predictions.apply_temperature(said, by)) for by in (1.0, 2.0)]
     for axes in reliability().axes:
         legend = axes.get_legend()
         assert legend is not None
@@ -486,7 +490,7 @@ def named_records(path: Path) -> str:
 def test_a_committed_figure_is_drawn_from_the_records_as_they_are(path: Path) -> None:
     named = named_records(path)
     for name, begins in (entry.split() for entry in named.split(", ") if entry):
-        record = runs.load(runs.KEPT, name)
+        record = runs.read_record(runs.RECORDS, name)
         assert record is not None, f"{name} is gone: run `make render`"
         assert record.sha256.startswith(begins), f"{name} has changed: run `make render`"
 
@@ -504,7 +508,7 @@ def test_every_figure_of_the_notebooks_is_committed_and_no_other() -> None:
 @pytest.mark.usefixtures("data_folder")
 def test_a_kept_figure_names_its_records(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ASSIGNMENT_FIGURES", str(tmp_path))
-    made = runs.save(Record("one", {}, {"x": np.zeros(3)}, {}), tmp_path)
+    made = runs.write_record(Record("one", {}, {"x": np.zeros(3)}, {}), tmp_path)
     common_figures.save_figure(descent(), "figure", [made, made])
     assert named_records(tmp_path / "figure.png") == f"one {made.sha256[:16]}"
 
@@ -528,4 +532,6 @@ def test_labels_of_neighbours_do_not_run_into_each_other() -> None:
 def test_a_model_without_errors_has_its_sheet() -> None:
     perfect = Predictions(torch.eye(10) * 9, torch.arange(10))
     split = Split(torch.zeros(10, 3, 32, 32, dtype=torch.uint8), torch.arange(10))
-    assert "50 places are empty" in image_figures.most_confident(split, perfect, CLASSES, "m").alt
+    assert (
+        "50 places are empty" in image_figures.most_confident_grid(split, perfect, CLASSES, "m").alt
+    )

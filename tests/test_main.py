@@ -148,7 +148,7 @@ def test_train_runs_everything_again_and_keep_promotes_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     official_stand_in(data_folder, monkeypatch)
-    monkeypatch.setattr(runs, "KEPT", project / "records")
+    monkeypatch.setattr(runs, "RECORDS", project / "records")
     monkeypatch.setenv("ASSIGNMENT_MODE", "recorded")
     write(project, "import os; os.environ['ASSIGNMENT_MODE']")
     assert command.main(["keep"]) == 0
@@ -157,7 +157,7 @@ def test_train_runs_everything_again_and_keep_promotes_it(
     cells = nbformat.read(project / "build" / "notebooks" / "one.ipynb", as_version=4).cells
     assert cells[0].outputs[0].data["text/plain"] == "'train'"
     fresh = runs.Record("one", {}, {"loss": np.zeros(2)}, {"seconds": 1.0, "code": "abc"})
-    runs.save(fresh, runs.runs_folder())
+    runs.write_record(fresh, runs.runs_folder())
     assert command.main(["keep"]) == 0
     assert "Kept: one" in capsys.readouterr().out
     assert (project / "records" / "one.json").is_file()

@@ -52,7 +52,7 @@ def test_sample_takes_seconds() -> None:
     start = time.process_time()
     cifar10.load()
     movielens.load()
-    resnet.load()
+    resnet.load_pretrained()
     assert time.process_time() - start < 5
 
 
@@ -96,7 +96,7 @@ def test_ten_classes_in_equal_parts(images: cifar10.Cifar10) -> None:
 
 
 def seen(split: cifar10.Split) -> Tensor:
-    images = pixels.normalise(pixels.scale(split.images))
+    images = pixels.normalise(pixels.to_float(split.images))
     return images.contiguous(memory_format=torch.channels_last)  # several times faster on a CPU
 
 
@@ -216,8 +216,8 @@ def test_sample_mode_loads_just_these_ratings(ratings: movielens.MovieLens) -> N
 
 @pytest.mark.parametrize("query", QUERIES)
 def test_query_has_neighbours_of_its_own_kind(ratings: movielens.MovieLens, query: str) -> None:
-    liked = movielens.likes(ratings)
-    together = movielens.colikes(liked).toarray().astype(float)
+    liked = movielens.build_likes(ratings)
+    together = movielens.count_colikes(liked).toarray().astype(float)
     length = np.maximum(np.linalg.norm(together, axis=1, keepdims=True), 1e-9)
     films = ratings.movies.loc[liked.movies]
     (row,) = np.flatnonzero(films["title"] == query)

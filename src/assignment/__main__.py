@@ -21,9 +21,9 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from assignment.common import files, runs, settings
+from assignment.common import runs, settings
 from assignment.common.download import BRIEF, Archive, fetch, megabytes
-from assignment.common.files import Source
+from assignment.common.files import Source, display_path
 from assignment.common.settings import PROJECT, AssignmentError, Mode, report
 from assignment.images import cifar10, resnet
 from assignment.movies import movielens
@@ -39,8 +39,8 @@ def data() -> None:
     wanted: dict[str, Callable[[], Source]] = {
         cifar10.ARCHIVE.name: lambda: cifar10.read(cifar10.ARCHIVE.obtain()).source,
         movielens.ARCHIVE.name: lambda: movielens.read(movielens.ARCHIVE.obtain()).source,
-        resnet.NAME: lambda: resnet.weights_source(
-            resnet.named_weights() or fetch(resnet.CHECKPOINT, resnet.weights_folder())
+        resnet.WEIGHTS: lambda: resnet.weights_source(
+            resnet.weights_from_environment() or fetch(resnet.CHECKPOINT, resnet.weights_folder())
         ),
     }
     failed = []
@@ -60,11 +60,10 @@ def notebooks() -> None:
     for name, archive in NOTEBOOKS.items():
         path = BUILD / "notebooks" / f"{name}.ipynb"
         execute(name, path, {"ASSIGNMENT_MODE": usable_mode(archive)})
-    report(f"\nExecuted notebooks: {files.shown(BUILD / 'notebooks')}/")
-    report(f"Their figures:      {files.shown(settings.figures_folder())}/")
-    report(
-        f"To read them:       {sys.executable} -m jupyter lab {files.shown(BUILD / 'notebooks')}"
-    )
+    folder = display_path(BUILD / "notebooks")
+    report(f"\nExecuted notebooks: {folder}/")
+    report(f"Their figures:      {display_path(settings.figures_folder())}/")
+    report(f"To read them:       {sys.executable} -m jupyter lab {folder}")
 
 
 def usable_mode(archive: Archive) -> Mode:
@@ -118,25 +117,25 @@ def train() -> None:
         archive.obtain()
     os.environ["ASSIGNMENT_MODE"] = Mode.TRAIN
     notebooks()
-    report(f"Fresh runs: {files.shown(runs.runs_folder())}/ (`make keep` promotes them)")
+    report(f"Fresh runs: {display_path(runs.runs_folder())}/ (`make keep` promotes them)")
 
 
 def keep() -> None:
     """Promote fresh runs to records."""
-    names = runs.keep()
+    names = runs.promote()
     report(f"Kept: {', '.join(names)}" if names else "There are no fresh runs; see `make train`.")
 
 
 def html() -> None:
     """Write the pages."""
     made = pages.build(BUILD / "site")
-    report(f"Pages, to be opened from disk: {', '.join(map(files.shown, made))}")
+    report(f"Pages, to be opened from disk: {', '.join(map(display_path, made))}")
 
 
 def pdf() -> None:
     """Print the notebooks."""
     made = pages.build_pdf(BUILD / "pdf")
-    report(f"Printed: {', '.join(map(files.shown, made))}")
+    report(f"Printed: {', '.join(map(display_path, made))}")
 
 
 def execute(name: str, target: Path, environment: dict[str, str]) -> None:

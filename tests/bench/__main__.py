@@ -57,7 +57,7 @@ def measured(quick: bool) -> Record:
     }
     on = settings.device()
     facts = {
-        **runs.facts(time.monotonic() - began),
+        **runs.describe_run(time.monotonic() - began),
         "processor": processor(),
         "threads": torch.get_num_threads(),
         "precision": str(settings.precision(on)).removeprefix("torch."),
@@ -75,12 +75,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="less of everything, keeps nothing")
     quick = parser.parse_args().quick
     record = measured(quick)
-    report(f"\n{readme.speed(record)}")
+    report(f"\n{readme.speed_table(record)}")
     if not quick:
-        record = runs.save(record, runs.KEPT)
+        record = runs.write_record(record, runs.RECORDS)
         os.environ["ASSIGNMENT_FIGURES"] = str(settings.PROJECT / "figures")
         figures.save_figure(bench_growth.figure(record.facts["growth"]), "bench_growth", [record])
-        report(f"\nKept in {files.shown(runs.KEPT / 'bench.json')}")
+        report(f"\nKept in {files.display_path(runs.RECORDS / 'bench.json')}")
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def seconds(step: Callable[[], object], repeats: int) -> float:
 
 def growth(form: str) -> float:
     """Measure what a form, its data included, adds to the peak memory of this process."""
-    likes = movielens.likes(movielens.load())
+    likes = movielens.build_likes(movielens.load())
     (torch.ones(64, 64) @ torch.ones(64, 64)).sum().item()  # the libraries' own buffers
     forget_peak()
     before = peak_mebibytes()
@@ -82,7 +82,7 @@ def growth_in_a_child(form: str) -> float:
 
 def comparisons(rounds: int) -> list[Comparison]:
     """Compare a step of the fast form with one of each literal form."""
-    likes = movielens.likes(movielens.load())
+    likes = movielens.build_likes(movielens.load())
     steps = {form: build(form, likes) for form in FORMS}
     scale = (len(likes.movies) / steps["square"][1]) ** 3
     repeats = {"fast": 200, "literal": 1, "square": 1}

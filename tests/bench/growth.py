@@ -17,7 +17,7 @@ import torch
 from scipy import sparse
 
 from assignment.common import settings
-from assignment.common.figures import BLUE, GREY, ORANGE, Drawing, drawn, empty
+from assignment.common.figures import BLUE, GREY, ORANGE, Figure, new_figure, styled
 from assignment.movies.cost import build_cost
 from assignment.movies.movielens import Likes
 from tests.bench.embedding import DIM, seconds
@@ -108,11 +108,11 @@ def slope(found: Sequence[dict[str, float]], of: Callable[[dict[str, float]], fl
     return float(np.polyfit(logs[:, 0], logs[:, 1], 1)[0])
 
 
-@drawn
-def figure(found: Sequence[dict[str, float]]) -> Drawing:
+@styled
+def figure(found: Sequence[dict[str, float]]) -> Figure:
     """Draw time per step and memory against the number of likes."""
     power, largest = slope(found, likes), found[-1]
-    drawing = empty(
+    drawing = new_figure(
         7, 3, f"From {found[0]['likes']:,} to {largest['likes']:,} likes the time of a step grows "
         f"with the power {power:.2f} of their number, to {largest['seconds per step']:.2g} s; "
         f"the process then holds {largest['process at most MiB'] / 1024:.1f} GiB at most.",

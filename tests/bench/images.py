@@ -28,7 +28,7 @@ from assignment.common import settings
 from assignment.images import cifar10, features, pixels, resnet, training
 from assignment.images.cifar10 import Cifar10, Split
 from assignment.images.experiments import Plan
-from assignment.images.features import View
+from assignment.images.features import Preprocessing
 from assignment.images.linear import SoftmaxRegression
 from assignment.images.training import Recipe
 from tests.bench.table import Comparison, gpu_mebibytes
@@ -53,13 +53,13 @@ def network(lower: bool = True) -> nn.Module:
     """Return a ResNet18 for ten classes, laid out as the pipeline does it, or as it comes."""
     torch.manual_seed(0)
     made = models.resnet18(num_classes=10)
-    return resnet.placed(made, settings.device()) if lower else made.to(settings.device())
+    return resnet.to_device(made, settings.device()) if lower else made.to(settings.device())
 
 
 def resident(batch: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield one batch of noise again and again."""
     on = settings.device()
-    images = resnet.laid_out(torch.randn(batch, 3, SIZE, SIZE, device=on), on)
+    images = resnet.match_layout(torch.randn(batch, 3, SIZE, SIZE, device=on), on)
     labels = torch.randint(0, 10, (batch,), device=on)
     while True:
         yield images, labels
@@ -95,13 +95,13 @@ def training_pace(form: str, data: Cifar10, count: int) -> float:
         some = slice(0, count * TRAIN_BATCH)
         train = Split(data.train.images[some], data.train.labels[some]).to(settings.device())
         held = Split(data.validation.images[:1], data.validation.labels[:1]).to(settings.device())
-        return training.fit(model, train, held, recipe, Plan(recipe, (SIZE,)).look).throughput
+        return training.train(model, train, held, recipe, Plan(recipe, (SIZE,)).look).throughput
     optimiser = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     model.train()
 
     def work(images: Tensor, labels: Tensor) -> Tensor:
-        with resnet.mixed(images.device) if lower else nullcontext():
-            logits = model(resnet.laid_out(images, images.device) if lower else images).float()
+        with resnet.autocast(images.device) if lower else nullcontext():
+            logits = model(resnet.match_layout(images, images.device) if lower else images).float()
         loss = nn.functional.cross_entropy(logits, labels)
         optimiser.zero_grad()
         loss.backward()
@@ -117,15 +117,15 @@ def reading_pace(form: str, data: Cifar10, count: int) -> float:
     lower, workers = USUAL.get(form, (True, 0))
     model = network(lower).eval()
     if form == "pipeline":
-        model = features.folded(model)
+        model = features.fold_batchnorm(model)
         images = data.train.images[: count * READ_BATCH].to(settings.device())
         began = time.perf_counter()
-        features.extract(model, images, View(SIZE), READ_BATCH)
+        features.extract_features(model, images, Preprocessing(SIZE), READ_BATCH)
         return len(images) / (time.perf_counter() - began)
 
     def work(images: Tensor, _: Tensor) -> Tensor:
-        with torch.inference_mode(), resnet.mixed(images.device) if lower else nullcontext():
-            found: Tensor = model(resnet.laid_out(images, images.device) if lower else images)
+        with torch.inference_mode(), resnet.autocast(images.device) if lower else nullcontext():
+            found: Tensor = model(resnet.match_layout(images, images.device) if lower else images)
         return found
 
     limit = form == LIMIT
@@ -141,14 +141,16 @@ def head_seconds(cached: bool, data: Cifar10) -> float:
     whole = network()
     began = time.perf_counter()
     if cached:
-        read = features.extract(features.folded(whole.eval()), train.images, View(SIZE))["layer4"]
+        read = features.extract_features(
+            features.fold_batchnorm(whole.eval()), train.images, Preprocessing(SIZE)
+        )["layer4"]
         train = Split(read.to(on), train.labels)
         model = SoftmaxRegression(train.images).to(on)
-        training.fit(model, train, Split(train.images[:1], held.labels), recipe, lambda x, _: x)
+        training.train(model, train, Split(train.images[:1], held.labels), recipe, lambda x, _: x)
     else:
         whole.requires_grad_(False)
         whole.get_submodule("fc").requires_grad_(True)
-        training.fit(whole, train, held, recipe, Plan(recipe, (SIZE,)).look)
+        training.train(whole, train, held, recipe, Plan(recipe, (SIZE,)).look)
     return time.perf_counter() - began
 
 

@@ -64,7 +64,7 @@ def test_a_size_is_measured_in_a_process_of_its_own() -> None:
 @pytest.mark.usefixtures("sample_mode")
 def test_the_literal_forms_are_the_fast_one() -> None:
     for form in bench_embedding.FORMS:
-        step, films = bench_embedding.build(form, movielens.likes(movielens.load()))
+        step, films = bench_embedding.build(form, movielens.build_likes(movielens.load()))
         assert films > 0
         step()
 
@@ -95,7 +95,7 @@ def test_code_that_fails_has_no_time() -> None:
 
 
 def kept() -> Record:
-    record = runs.load(runs.KEPT, "bench")
+    record = runs.read_record(runs.RECORDS, "bench")
     assert record is not None
     return record
 
@@ -129,6 +129,6 @@ def test_a_large_ratio_is_told_without_decimals() -> None:
     row = {**record.facts["rows"][0], "ratio": 123.4, "lowest": 99.6, "highest": 150.2}
     small = {**row, "ratio": 0.987, "lowest": 0.9, "highest": 1.0}
     facts = {**record.facts, "rows": [row, small]}
-    table = readme.speed(Record("bench", record.config, record.arrays, facts))
+    table = readme.speed_table(Record("bench", record.config, record.arrays, facts))
     assert "**123** (100 to 150)" in table
     assert "**0.99** (0.90 to 1.00)" in table

@@ -17,7 +17,7 @@ CONFIG = {"lr": 0.1, "layers": [1, 2], "name": "adam"}
 @pytest.fixture
 def kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data_folder: Path) -> Path:
     """A folder of committed records, and beside it one of fresh runs."""
-    monkeypatch.setattr(runs, "KEPT", tmp_path / "records")
+    monkeypatch.setattr(runs, "RECORDS", tmp_path / "records")
     return tmp_path / "records"
 
 
@@ -40,8 +40,8 @@ class Work:
 
 
 def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
-    runs.save(record(), tmp_path)
-    back = runs.load(tmp_path, "one")
+    runs.write_record(record(), tmp_path)
+    back = runs.read_record(tmp_path, "one")
     assert back is not None
     assert (back.name, back.config, back.facts) == ("one", CONFIG, record().facts)
     assert back.arrays.keys() == record().arrays.keys()
@@ -52,7 +52,7 @@ def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
 
 def test_the_same_record_is_the_same_bytes(tmp_path: Path) -> None:
     for folder in ("a", "b"):
-        runs.save(record(), tmp_path / folder)
+        runs.write_record(record(), tmp_path / folder)
     for ending in ("one.json", "one.npz"):
         assert (tmp_path / "a" / ending).read_bytes() == (tmp_path / "b" / ending).read_bytes()
 
@@ -76,7 +76,7 @@ def test_what_was_run_is_loaded_the_next_time(
 def test_another_config_runs_and_says_what_differs(
     kept: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    runs.save(record(), kept)
+    runs.write_record(record(), kept)
     work = Work()
     runs.run_or_load("one", CONFIG | {"lr": 0.2}, work, estimate=lambda: 7.0)
     assert work.done == 1
@@ -86,7 +86,7 @@ def test_another_config_runs_and_says_what_differs(
 def test_a_config_with_one_more_entry_is_another(
     kept: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    runs.save(record(), kept)
+    runs.write_record(record(), kept)
     work = Work()
     runs.run_or_load("one", CONFIG | {"start": None}, work)
     assert work.done == 1
@@ -96,7 +96,7 @@ def test_a_config_with_one_more_entry_is_another(
 def test_train_mode_runs_although_there_is_a_record(
     kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs.save(record(), kept)
+    runs.write_record(record(), kept)
     monkeypatch.setenv("ASSIGNMENT_MODE", "train")
     work = Work()
     runs.run_or_load("one", CONFIG, work)
@@ -113,7 +113,7 @@ def test_sample_mode_runs_and_keeps_nothing(kept: Path, data_folder: Path) -> No
 
 
 def swap_numbers(folder: Path) -> None:
-    runs.save(record(name="other", arrays={"loss": np.array([9.0])}), folder)
+    runs.write_record(record(name="other", arrays={"loss": np.array([9.0])}), folder)
     (folder / "other.npz").replace(folder / "one.npz")
 
 
@@ -128,7 +128,7 @@ def swap_numbers(folder: Path) -> None:
     ],
 )
 def test_a_damaged_record_is_never_trusted(kept: Path, harm: Callable[[Path], None]) -> None:
-    runs.save(record(), kept)
+    runs.write_record(record(), kept)
     harm(kept)
     with pytest.raises(AssignmentError, match=r"one\.json is damaged.*git checkout"):
         runs.run_or_load("one", CONFIG, Work())
@@ -136,28 +136,28 @@ def test_a_damaged_record_is_never_trusted(kept: Path, harm: Callable[[Path], No
 
 def test_a_record_holds_no_pickle(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Object arrays"):
-        runs.save(record(arrays={"bad": np.array([{}], dtype=object)}), tmp_path)
+        runs.write_record(record(arrays={"bad": np.array([{}], dtype=object)}), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_keep_promotes_what_committed_code_made(kept: Path) -> None:
-    runs.save(record(), runs.runs_folder())
-    assert runs.keep() == ["one"]
-    assert runs.load(kept, "one") is not None
-    assert runs.load(runs.runs_folder(), "one") is None
+    runs.write_record(record(), runs.runs_folder())
+    assert runs.promote() == ["one"]
+    assert runs.read_record(kept, "one") is not None
+    assert runs.read_record(runs.runs_folder(), "one") is None
 
 
 @pytest.mark.parametrize("code", ["abc-changed", "unknown"])
 def test_keep_refuses_what_other_code_made(kept: Path, code: str) -> None:
-    runs.save(record(), runs.runs_folder())
-    runs.save(record(name="two", facts={"code": code}), runs.runs_folder())
+    runs.write_record(record(), runs.runs_folder())
+    runs.write_record(record(name="two", facts={"code": code}), runs.runs_folder())
     with pytest.raises(AssignmentError, match=r"two was made by code that is not committed"):
-        runs.keep()
+        runs.promote()
     assert not kept.exists(), "all or nothing"
 
 
 def test_facts_say_where_it_ran() -> None:
-    facts = runs.facts(1.234)
+    facts = runs.describe_run(1.234)
     assert facts["seconds"] == 1.23
     assert facts["device"] == "cpu" or facts["device"]
     assert {"machine", "torch", "numpy", "code"} <= facts.keys()

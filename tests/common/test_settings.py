@@ -67,7 +67,7 @@ def test_a_gpu_that_is_not_the_last_can_be_named(monkeypatch: pytest.MonkeyPatch
 
 def test_precision_follows_what_the_device_gains_from(monkeypatch: pytest.MonkeyPatch) -> None:
     for fast in (True, False):
-        monkeypatch.setattr(settings, "cpu_has_bf16", lambda fast=fast: fast)
+        monkeypatch.setattr(settings, "cpu_has_bfloat16", lambda fast=fast: fast)
         expected = torch.bfloat16 if fast else torch.float32
         assert settings.precision(torch.device("cpu")) == expected
     assert settings.precision(torch.device("mps")) == torch.float32
@@ -101,8 +101,8 @@ def test_folders_are_relative_to_the_project_not_to_the_working_folder(
 
 
 def test_a_page_never_shows_a_path_outside_the_project(tmp_path: Path) -> None:
-    assert files.shown(settings.PROJECT / "build" / "x.txt") == "build/x.txt"
-    assert files.shown(tmp_path / "x.txt") == "x.txt"
+    assert files.display_path(settings.PROJECT / "build" / "x.txt") == "build/x.txt"
+    assert files.display_path(tmp_path / "x.txt") == "x.txt"
 
 
 def test_the_fingerprint_names_every_file_and_no_order() -> None:
@@ -111,7 +111,7 @@ def test_the_fingerprint_names_every_file_and_no_order() -> None:
 
 
 def test_the_description_says_of_each_source_whether_it_is_official() -> None:
-    here = tables.describe(Source("things", "official", "checked", "ab" * 32), seed=7)
+    here = tables.describe_setup(Source("things", "official", "checked", "ab" * 32), seed=7)
     row = here.sources.frame.iloc[0].to_dict()
     assert row["what"] == "things"
     assert row["origin"] == "official"
@@ -157,7 +157,7 @@ def test_outside_the_sample_nothing_is_marked() -> None:
 
 
 def test_shown_source_is_the_source() -> None:
-    code = tables.source_of(files.shown, settings.mode)
+    code = tables.show_code(files.display_path, settings.mode)
     assert code._repr_markdown_() == f"```python\n{code!r}```"
     for line in ("def shown(path: Path) -> str:", "def mode() -> Mode:"):
         assert line in repr(code).splitlines()

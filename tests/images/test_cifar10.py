@@ -181,13 +181,13 @@ def test_split_takes_a_tenth_of_every_class(labels: list[int], split: int) -> No
 @pytest.mark.parametrize("each", [1, 3, 100])
 def test_a_few_are_the_first_of_every_class(folder: Path, each: int) -> None:
     whole = cifar10.read(folder)
-    some = cifar10.few(whole, each)
+    some = cifar10.first_per_class(whole, each)
     seen: Counter[int] = Counter()
     kept = [seen.update([label]) or seen[label] <= each for label in whole.train.labels.tolist()]
     assert torch.equal(some.train.images, whole.train.images[torch.tensor(kept)])
     assert torch.equal(some.train.labels, whole.train.labels[torch.tensor(kept)])
     assert (some.validation, some.test) == (whole.validation, whole.test)
-    sources = {of.source.sha256 for of in (whole, some, cifar10.few(whole, each + 1))}
+    sources = {of.source.sha256 for of in (whole, some, cifar10.first_per_class(whole, each + 1))}
     assert len(sources) == 3
     assert f"{each} training images of each class" in some.source.detail
 

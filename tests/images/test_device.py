@@ -60,14 +60,14 @@ def test_the_watch_notices_what_mps_lacks(lacking: Callable[[], object]) -> None
 
 def prepare(images: torch.Tensor) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
-    moved = pixels.augment(pixels.scale(images), generator)
+    moved = pixels.augment(pixels.to_float(images), generator)
     return pixels.normalise(pixels.resize(moved, 64), pixels.IMAGENET)
 
 
 @pytest.mark.usefixtures("sample_mode")
 def test_images_and_network_run_on_what_mps_has() -> None:
     data = cifar10.load()
-    network = resnet.load().network.train()
+    network = resnet.load_pretrained().network.train()
     with LikeMps():
         logits = network(prepare(data.train.to(torch.device("cpu")).images[:8]))
         nn.functional.cross_entropy(logits, data.train.labels[:8]).backward()

@@ -16,9 +16,9 @@ from assignment.common import runs, settings
 from assignment.common.files import Source
 from assignment.images import cifar10, experiments, resnet, sample, training
 from assignment.images.cifar10 import Cifar10, Split
-from assignment.images.experiments import Answer, Plan
-from assignment.images.features import View
-from assignment.images.linear import Reading
+from assignment.images.experiments import Plan, Result
+from assignment.images.features import Preprocessing
+from assignment.images.linear import FeatureSet
 from assignment.images.resnet import Backbone
 from assignment.images.sample import SmallBackbone
 from assignment.images.training import Moment, Recipe
@@ -26,18 +26,18 @@ from assignment.images.training import Moment, Recipe
 DATA, PRECISION = settings.data_folder(), settings.precision
 RECIPE = Recipe(epochs=2, batch=32, lr=0.1)
 WEIGHTS = Source("small", "other", "made by hand", "checksum of made up weights")
-Way = Callable[..., Answer]
+Way = Callable[..., Result]
 
 
-def head(name: str, data: Cifar10, recipe: Recipe = RECIPE, **more: Any) -> Answer:
-    return experiments.head(name, data, Reading((32,)), recipe, **more)
+def head(name: str, data: Cifar10, recipe: Recipe = RECIPE, **more: Any) -> Result:
+    return experiments.linear_probe(name, data, FeatureSet((32,)), recipe, **more)
 
 
-def in_name_only(name: str, data: Cifar10, recipe: Recipe = RECIPE, **more: Any) -> Answer:
-    return experiments.in_name_only(name, data, 32, recipe, **more)
+def in_name_only(name: str, data: Cifar10, recipe: Recipe = RECIPE, **more: Any) -> Result:
+    return experiments.batchnorm_mistake(name, data, 32, recipe, **more)
 
 
-def finetune(name: str, data: Cifar10, recipe: Recipe = RECIPE, **more: Any) -> Answer:
+def finetune(name: str, data: Cifar10, recipe: Recipe = RECIPE, **more: Any) -> Result:
     return experiments.finetune(name, data, Plan(recipe, sizes=(32,)), **more)
 
 
@@ -91,12 +91,12 @@ def no_weights() -> NoReturn:
 @pytest.fixture
 def recorded(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Recorded mode, with weights made up and no record yet; returns where fresh runs go."""
-    monkeypatch.setattr(runs, "KEPT", data_folder / "records")
-    monkeypatch.setattr(resnet, "load", lambda: Backbone(SmallBackbone(width=8).eval(), WEIGHTS))
+    monkeypatch.setattr(runs, "RECORDS", data_folder / "records")
+    monkeypatch.setattr(resnet, "load_pretrained", lambda: Backbone(SmallBackbone(width=8).eval(), WEIGHTS))
     return data_folder / "runs"
 
 
-def same_numbers(one: Answer, other: Answer) -> bool:
+def same_numbers(one: Result, other: Result) -> bool:
     arrays, others = one.record.arrays, other.record.arrays
     return arrays.keys() == others.keys() and all(
         np.array_equal(arrays[name], others[name]) for name in arrays
@@ -116,7 +116,7 @@ def test_a_run_that_is_not_final_asks_no_test_image(way: str) -> None:
     facts = answer.record.facts
     assert facts["test evaluations"] == 0
     assert "test" not in facts
-    assert not answer.said
+    assert not answer.predictions
     assert facts["validation"]["accuracy"] == answer.history[:, 3].max()
     assert facts["best epoch"] == answer.history[:, 3].argmax() + 1
     assert facts["validation"]["loss"] == pytest.approx(
@@ -141,7 +141,7 @@ def test_a_final_run_says_something_about_every_image(way: str) -> None:
     assert facts["test evaluations"] == 1
     plain = {"validation": data.validation, "test": data.test}
     for name, split in plain.items():
-        said = answer.said[name]
+        said = answer.predictions[name]
         assert said.logits.shape == (len(split), 10)
         assert torch.equal(said.labels, split.labels)
         assert said.accuracy == facts[name]["accuracy"]
@@ -149,7 +149,7 @@ def test_a_final_run_says_something_about_every_image(way: str) -> None:
     assert facts["validation"]["accuracy"] == answer.history[:, 3].max()
     assert 0 <= facts["train"]["accuracy"] <= 1
     mirrored = {"validation mirrored", "test mirrored"} if way == "finetune" else set()
-    assert answer.said.keys() == plain.keys() | mirrored
+    assert answer.predictions.keys() == plain.keys() | mirrored
 
 
 @pytest.mark.usefixtures("sample_mode")
@@ -157,10 +157,12 @@ def test_the_mirrored_answer_is_the_mean_of_both() -> None:
     data = tiny()
     turned = replace(data, test=Split(data.test.images.flip(3), data.test.labels))
     answer, other = (finetune("one", shown, final=True) for shown in (data, turned))
-    assert not torch.allclose(answer.said["test"].logits, other.said["test"].logits, atol=1e-3)
-    mean = (answer.said["test"].logits + other.said["test"].logits) / 2
+    assert not torch.allclose(
+        answer.predictions["test"].logits, other.predictions["test"].logits, atol=1e-3
+    )
+    mean = (answer.predictions["test"].logits + other.predictions["test"].logits) / 2
     for each in (answer, other):
-        assert torch.allclose(each.said["test mirrored"].logits, mean, atol=1e-5)
+        assert torch.allclose(each.predictions["test mirrored"].logits, mean, atol=1e-5)
 
 
 def layer_of(record: runs.Record, read: Tensor) -> Tensor:
@@ -173,9 +175,9 @@ def layer_of(record: runs.Record, read: Tensor) -> Tensor:
 @pytest.mark.parametrize("mirror", [False, True])
 @pytest.mark.usefixtures("sample_mode")
 def test_a_recorded_layer_says_it_again(mirror: bool) -> None:
-    data, reading = tiny(), Reading((32, 64), ("layer3", "layer4"), mirror)
-    record = experiments.head("one", data, reading, RECIPE, final=True).record
-    read = reading.read(resnet.load(), data.test.images)
+    data, reading = tiny(), FeatureSet((32, 64), ("layer3", "layer4"), mirror)
+    record = experiments.linear_probe("one", data, reading, RECIPE, final=True).record
+    read = reading.read(resnet.load_pretrained(), data.test.images)
     assert record.arrays["linear.weight"].shape == (10, read.shape[1])
     expected = torch.from_numpy(record.arrays["test logits"])
     assert torch.allclose(layer_of(record, read), expected, atol=1e-4)
@@ -218,9 +220,9 @@ def test_only_the_first_images_are_learned_from(way: str) -> None:
 def test_frozen_in_name_only_is_another_model_and_spares_the_network(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    backbone = resnet.load()
+    backbone = resnet.load_pretrained()
     before = {name: value.clone() for name, value in backbone.network.state_dict().items()}
-    monkeypatch.setattr(resnet, "load", lambda: backbone)
+    monkeypatch.setattr(resnet, "load_pretrained", lambda: backbone)
     data = sealed(tiny())
     wrong, right = in_name_only("one", data), head("one", data)
     assert not np.allclose(wrong.history[:, 2], right.history[:, 2], rtol=0.01)
@@ -233,7 +235,7 @@ def test_training_looks_are_augmented_and_the_others_are_not() -> None:
     images = tiny().train.images[:64]
     plan = Plan(RECIPE, sizes=(40,))
     plain = plan.look(images, None)
-    assert torch.allclose(plain, View(40).prepare(images), atol=1e-5)
+    assert torch.allclose(plain, Preprocessing(40).prepare(images), atol=1e-5)
     once, again, other = (
         plan.look(images, Moment(torch.Generator().manual_seed(seed), 0)) for seed in (1, 1, 2)
     )
@@ -266,11 +268,11 @@ def test_images_grow_from_epoch_to_epoch_and_are_judged_at_one_size() -> None:
 
 @pytest.mark.usefixtures("sample_mode")
 def test_a_layer_on_frozen_features_learns() -> None:
-    answer = experiments.head(
-        "one", synthetic(), Reading((32,)), Recipe(epochs=3, lr=0.1), first=800, final=True
+    answer = experiments.linear_probe(
+        "one", synthetic(), FeatureSet((32,)), Recipe(epochs=3, lr=0.1), first=800, final=True
     )
-    assert answer.said["validation"].accuracy > 0.45
-    assert answer.said["test"].accuracy > 0.45
+    assert answer.predictions["validation"].accuracy > 0.45
+    assert answer.predictions["test"].accuracy > 0.45
 
 
 @pytest.mark.usefixtures("sample_mode")
@@ -295,22 +297,22 @@ def test_a_recorded_run_needs_no_network_the_next_time(
     first = WAYS[way]("one", tiny(), **final)
     assert "there is no record of it" in capsys.readouterr().out
     assert sorted(path.name for path in recorded.iterdir()) == ["one.json", "one.npz"]
-    monkeypatch.setattr(resnet, "load", no_weights)
+    monkeypatch.setattr(resnet, "load_pretrained", no_weights)
     again = WAYS[way]("one", tiny(), **final)
     assert capsys.readouterr().out == ""
     assert same_numbers(again, first)
     assert again.record.facts == first.record.facts
-    assert again.said.keys() == first.said.keys()
-    for name, said in again.said.items():
-        assert torch.equal(said.logits, first.said[name].logits)
-        assert said.accuracy == first.said[name].accuracy
+    assert again.predictions.keys() == first.predictions.keys()
+    for name, said in again.predictions.items():
+        assert torch.equal(said.logits, first.predictions[name].logits)
+        assert said.accuracy == first.predictions[name].accuracy
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_record_names_the_weights_that_it_was_made_with(recorded: Path, way: str) -> None:
     record = WAYS[way]("one", tiny()).record
     assert record.facts["weights"] == asdict(WEIGHTS)
-    kept = runs.load(recorded, "one")
+    kept = runs.read_record(recorded, "one")
     assert kept is not None
     assert kept.facts["weights"]["sha256"] == "checksum of made up weights"
 
@@ -320,7 +322,7 @@ def test_another_recipe_trains_again_and_says_what_differs(
     recorded: Path, capsys: pytest.CaptureFixture[str], way: str
 ) -> None:
     first = WAYS[way]("one", tiny())
-    runs.save(first.record, runs.KEPT)
+    runs.write_record(first.record, runs.RECORDS)
     capsys.readouterr()
     other = WAYS[way]("one", tiny(), replace(RECIPE, lr=0.02))
     said = capsys.readouterr().out
@@ -328,7 +330,7 @@ def test_another_recipe_trains_again_and_says_what_differs(
     assert "recorded {" in said
     assert "'lr': 0.1" in said
     assert not np.array_equal(other.history, first.history)
-    kept = runs.load(runs.KEPT, "one")
+    kept = runs.read_record(runs.RECORDS, "one")
     assert kept is not None
     assert np.array_equal(kept.arrays["history"], first.history), "a kept record stays"
 
@@ -346,7 +348,7 @@ def test_other_data_are_another_run(
     recorded: Path, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     head("one", tiny())
-    monkeypatch.setattr(resnet, "load", no_weights)
+    monkeypatch.setattr(resnet, "load_pretrained", no_weights)
     head("one", tiny())
     with pytest.raises(AssertionError, match="the weights were asked for"):
         head("one", CHANGES[change](tiny()))
@@ -356,7 +358,7 @@ def test_what_is_final_or_learned_from_fewer_images_is_another_run(
     recorded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     head("one", tiny())
-    monkeypatch.setattr(resnet, "load", no_weights)
+    monkeypatch.setattr(resnet, "load_pretrained", no_weights)
     for other in ({"final": True}, {"first": 64}, {"recipe": replace(RECIPE, seed=1)}):
         with pytest.raises(AssertionError, match="the weights were asked for"):
             head("one", tiny(), **other)
@@ -373,11 +375,11 @@ def test_cached_features_train_the_same_layer(
     first = head("one", tiny())
     network = SmallBackbone(width=8).eval()
     network.add_module("conv1", Unasked())
-    monkeypatch.setattr(resnet, "load", lambda: Backbone(network, WEIGHTS))
+    monkeypatch.setattr(resnet, "load_pretrained", lambda: Backbone(network, WEIGHTS))
     monkeypatch.setattr(experiments, "_waiting", lambda *_, **__: 0.0)  # it would show it one image
     assert same_numbers(head("two", tiny()), first)
     with pytest.raises(AssertionError, match="the network was run"):
-        experiments.head("three", tiny(), Reading((33,)), RECIPE)
+        experiments.linear_probe("three", tiny(), FeatureSet((33,)), RECIPE)
 
 
 # --- a finetuning run that is stopped -------------------------------------------------------------
@@ -387,7 +389,7 @@ def test_cached_features_train_the_same_layer(
 def stopped(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A finetuning run was stopped after its fifth step of six; its checkpoint."""
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(training, "seconds", lambda *_: 1.0)
+    monkeypatch.setattr(training, "estimate_seconds", lambda *_: 1.0)
     look, steps = Plan.look, list[int]()
 
     def stopping(plan: Plan, images: Tensor, moment: Moment | None) -> Tensor:
@@ -434,7 +436,7 @@ def test_another_run_does_not_go_on_from_the_stopped_one(
         data = CHANGES["data"](data)
     if other == "weights":
         changed = Backbone(SmallBackbone(1, 8).eval(), replace(WEIGHTS, sha256="other"))
-        monkeypatch.setattr(resnet, "load", lambda: changed)
+        monkeypatch.setattr(resnet, "load_pretrained", lambda: changed)
     finetune("one", data, recipe, final=True)
     assert "Going on" not in capsys.readouterr().out
     assert stopped.exists()
@@ -450,8 +452,8 @@ def test_cpu_and_cuda_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     plan, images = Plan(RECIPE, sizes=(64,)), tiny().test.images
     said = []
     for on in (torch.device("cpu"), torch.device("cuda")):
-        network = resnet.placed(SmallBackbone().eval(), on)
-        said.append(training.logits(network, images.to(on), plan.look))
+        network = resnet.to_device(SmallBackbone().eval(), on)
+        said.append(training.predict_logits(network, images.to(on), plan.look))
     assert torch.allclose(said[0], said[1], atol=0.1)
     assert said[0].std() > 0.1
 
@@ -464,12 +466,14 @@ def tuples(value: Any) -> Any:
 def test_the_recorded_layer_says_it_again_of_real_images(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    record = runs.load(runs.KEPT, "cifar_frozen")
+    record = runs.read_record(runs.RECORDS, "cifar_frozen")
     assert record is not None
     monkeypatch.setenv("ASSIGNMENT_WEIGHTS", str(DATA / "weights" / "resnet18-reconstructed.pt"))
-    backbone = resnet.load()
+    backbone = resnet.load_pretrained()
     assert record.facts["weights"]["sha256"] == backbone.source.sha256
-    reading = Reading(**{name: tuples(value) for name, value in record.config["reading"].items()})
+    reading = FeatureSet(
+        **{name: tuples(value) for name, value in record.config["reading"].items()}
+    )
     images = cifar10.load().test.images[: 100 if 224 in reading.sizes else 500]
     monkeypatch.setenv("ASSIGNMENT_DATA", str(tmp_path))
     expected = torch.from_numpy(record.arrays["test logits"])[: len(images)]

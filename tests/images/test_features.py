@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from assignment.common import settings
 from assignment.common.files import Source
 from assignment.images import features, pixels
-from assignment.images.features import Features, View
+from assignment.images.features import Features, Preprocessing
 from assignment.images.resnet import Backbone
 from assignment.images.sample import SmallBackbone
 
-VIEW = View(32)
+VIEW = Preprocessing(32)
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "small": SmallBackbone,
     "resnet18": torchvision.models.resnet18,
@@ -74,7 +74,7 @@ def close(one: Features, other: Features, atol: float = 1e-5) -> bool:
 def test_normalising_before_enlarging_changes_nothing(
     size: int, statistics: pixels.Statistics
 ) -> None:
-    expected = pixels.normalise(pixels.resize(pixels.scale(images(3)), size), statistics)
+    expected = pixels.normalise(pixels.resize(pixels.to_float(images(3)), size), statistics)
     assert torch.allclose(pixels.prepare(images(3), size, statistics), expected, atol=1e-5)
 
 
@@ -83,7 +83,7 @@ def test_normalising_before_enlarging_changes_nothing(
 def test_the_head_makes_of_layer4_what_the_network_says(make: Callable[[], nn.Module]) -> None:
     network, shown = settled(make), VIEW.prepare(images())
     head = network.get_submodule("fc")
-    pooled = features.summaries(network, shown)["layer4"]
+    pooled = features.pooled_features(network, shown)["layer4"]
     assert torch.allclose(head(pooled), network(shown), atol=1e-5)
 
 
@@ -95,7 +95,7 @@ def test_summaries_are_of_what_each_stage_puts_out(make: Callable[[], nn.Module]
         network.get_submodule(name).register_forward_hook(
             lambda module, given, found, name=name: maps.update({name: found})
         )
-    shown = View(64).prepare(images(3))
+    shown = Preprocessing(64).prepare(images(3))
     network(shown)
     last = maps["layer4"]
     half = last.shape[-1] // 2
@@ -104,7 +104,7 @@ def test_summaries_are_of_what_each_stage_puts_out(make: Callable[[], nn.Module]
     expected = {name: found.flatten(2).mean(2) for name, found in maps.items()}
     expected["layer4 peaks"] = last.flatten(2).max(2).values
     expected["layer4 quarters"] = torch.stack([q.mean((2, 3)) for q in quarters], 2).flatten(1)
-    assert close(features.summaries(network, shown), expected)
+    assert close(features.pooled_features(network, shown), expected)
 
 
 @pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
@@ -114,7 +114,7 @@ def test_folding_is_the_same_function_and_spares_the_original(
 ) -> None:
     network = settled(make).train()
     before = state_of(network)
-    folded = features.folded(network)
+    folded = features.fold_batchnorm(network)
     assert same(state_of(network), before)
     assert all(module.training for module in network.modules())
     parts = [part for part in folded.modules() if not isinstance(part, nn.Identity)]
@@ -130,8 +130,8 @@ def test_folding_is_the_same_function_and_spares_the_original(
 def test_reading_in_eval_mode_changes_not_one_bit(make: Callable[[], nn.Module]) -> None:
     network = settled(make)
     before = state_of(network)
-    first = features.extract(network, images(), VIEW)
-    assert same(features.extract(network, images(), VIEW), first)
+    first = features.extract_features(network, images(), VIEW)
+    assert same(features.extract_features(network, images(), VIEW), first)
     assert same(state_of(network), before)
     assert not any(module.training for module in network.modules())
 
@@ -139,48 +139,48 @@ def test_reading_in_eval_mode_changes_not_one_bit(make: Callable[[], nn.Module])
 def test_reading_in_train_mode_does_change_the_statistics() -> None:
     network = settled().train()
     before = state_of(network)
-    features.extract(network, images(), VIEW)
+    features.extract_features(network, images(), VIEW)
     changed = {name for name, value in state_of(network).items() if not value.equal(before[name])}
     assert changed == {name for name in before if "running" in name or "num_batches" in name}
 
 
 def test_features_do_not_depend_on_the_batch() -> None:
     network = settled()
-    whole = features.extract(network, images(), VIEW, batch=10)
+    whole = features.extract_features(network, images(), VIEW, batch=10)
     for batch in (1, 3, 50):
-        assert close(features.extract(network, images(), VIEW, batch), whole)
+        assert close(features.extract_features(network, images(), VIEW, batch), whole)
     assert {len(found) for found in whole.values()} == {10}
 
 
 @pytest.mark.parametrize("size", [32, 45])
 def test_the_mirrored_view_shows_mirrored_images(size: int) -> None:
-    network, plain = settled(), View(size)
-    mirrored = features.extract(network, images(), replace(plain, mirrored=True))
-    assert close(mirrored, features.extract(network, images().flip(3), plain), atol=1e-4)
-    assert not close(mirrored, features.extract(network, images(), plain), atol=1e-2)
+    network, plain = settled(), Preprocessing(size)
+    mirrored = features.extract_features(network, images(), replace(plain, mirrored=True))
+    assert close(mirrored, features.extract_features(network, images().flip(3), plain), atol=1e-4)
+    assert not close(mirrored, features.extract_features(network, images(), plain), atol=1e-2)
 
 
 @pytest.mark.parametrize(
     ("view", "name"),
     [
-        (View(), "224 px"),
-        (View(32, mirrored=True), "32 px mirrored"),
-        (View(64, True, pixels.CIFAR), "64 px mirrored own statistics"),
+        (Preprocessing(), "224 px"),
+        (Preprocessing(32, mirrored=True), "32 px mirrored"),
+        (Preprocessing(64, True, pixels.CIFAR), "64 px mirrored own statistics"),
     ],
 )
-def test_a_view_has_a_short_name(view: View, name: str) -> None:
+def test_a_view_has_a_short_name(view: Preprocessing, name: str) -> None:
     assert str(view) == name
 
 
 @pytest.mark.usefixtures("sample_mode")
 def test_sample_mode_shows_small_images_and_keeps_the_order_of_sizes() -> None:
-    sizes = [features.size_here(size) for size in (32, 64, 128, 224)]
+    sizes = [features.size_for_mode(size) for size in (32, 64, 128, 224)]
     assert sizes == sorted(set(sizes))
     assert max(sizes) < 64
 
 
 def test_elsewhere_the_size_is_the_one_asked_for() -> None:
-    assert features.size_here(224) == 224
+    assert features.size_for_mode(224) == 224
 
 
 # --- the cache ------------------------------------------------------------------------------------
@@ -218,17 +218,17 @@ def files(folder: Path) -> list[Path]:
 
 def test_what_was_read_once_comes_from_the_files(folder: Path) -> None:
     network = Watched()
-    first = features.frozen(network.backbone, images(), VIEW)
+    first = features.cached_features(network.backbone, images(), VIEW)
     assert network.shown == 10
     assert [path.suffix for path in files(folder)] == [".npz"] * 3
     network.most = 0
-    assert same(features.frozen(network.backbone, images(), VIEW), first)
+    assert same(features.cached_features(network.backbone, images(), VIEW), first)
 
 
 def test_the_cache_loses_no_more_than_half_precision_does(folder: Path) -> None:
     network = Watched().backbone
-    cached = features.frozen(network, images(), VIEW)
-    exact = features.extract(network.network, images(), VIEW)
+    cached = features.cached_features(network, images(), VIEW)
+    exact = features.extract_features(network.network, images(), VIEW)
     assert cached.keys() == exact.keys()
     for name, found in cached.items():
         assert found.dtype == torch.float32
@@ -237,10 +237,10 @@ def test_the_cache_loses_no_more_than_half_precision_does(folder: Path) -> None:
 
 def test_each_image_has_its_own_features_however_they_are_cut(folder: Path) -> None:
     network = Watched()
-    features.frozen(network.backbone, images(), VIEW)
-    moved = features.frozen(network.backbone, images().roll(1, 0), VIEW)
+    features.cached_features(network.backbone, images(), VIEW)
+    moved = features.cached_features(network.backbone, images().roll(1, 0), VIEW)
     assert network.shown == 20, "other pieces"
-    whole = features.frozen(network.backbone, images(), VIEW)
+    whole = features.cached_features(network.backbone, images(), VIEW)
     assert close({n: found.roll(1, 0) for n, found in whole.items()}, moved, atol=2e-3)
 
 
@@ -313,38 +313,38 @@ HARMS: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("harm", HARMS)
 def test_a_damaged_piece_is_made_again_and_only_that(folder: Path, harm: str) -> None:
     network = Watched()
-    first = features.frozen(network.backbone, images(8), VIEW)
+    first = features.cached_features(network.backbone, images(8), VIEW)
     contents = [path.read_bytes() for path in files(folder)]
     HARMS[harm](files(folder)[0])
     network.shown = 0
-    assert same(features.frozen(network.backbone, images(8), VIEW), first)
+    assert same(features.cached_features(network.backbone, images(8), VIEW), first)
     assert network.shown == 4
     assert [path.read_bytes() for path in files(folder)] == contents
 
 
 def test_a_flipped_bit_anywhere_in_the_numbers_is_noticed(folder: Path) -> None:
     network = Watched().backbone
-    first = features.frozen(network, images(4), VIEW)
+    first = features.cached_features(network, images(4), VIEW)
     (path,) = files(folder)
     raw = path.read_bytes()
     for place in range(1000, len(raw) // 2, 997):
         path.write_bytes(raw[:place] + bytes([raw[place] ^ 64]) + raw[place + 1 :])
-        assert same(features.frozen(network, images(4), VIEW), first)
+        assert same(features.cached_features(network, images(4), VIEW), first)
         assert path.read_bytes() == raw
 
 
 def test_other_weights_or_views_do_not_share_a_file(folder: Path) -> None:
     network, other = Watched("one"), Watched("another")
-    features.frozen(network.backbone, images(4), VIEW)
-    features.frozen(network.backbone, images(4), replace(VIEW, mirrored=True))
-    features.frozen(other.backbone, images(4), VIEW)
+    features.cached_features(network.backbone, images(4), VIEW)
+    features.cached_features(network.backbone, images(4), replace(VIEW, mirrored=True))
+    features.cached_features(other.backbone, images(4), VIEW)
     assert (network.shown, other.shown) == (8, 4)
     assert len(files(folder)) == 3
 
 
 CHANGES: dict[str, Callable[[pytest.MonkeyPatch], object]] = {
     "precision": lambda m: m.setattr(settings, "precision", lambda on: torch.bfloat16),
-    "code": lambda m: m.setattr(features, "CODE", [*features.CODE[:-1], "def folded(): ..."]),
+    "code": lambda m: m.setattr(features, "CODE", [*features.CODE[:-1], "def fold_batchnorm(): ..."]),
 }
 
 
@@ -360,7 +360,7 @@ def test_the_key_changes_with_precision_and_code(
 
 
 @pytest.mark.parametrize(
-    "part", ["class View:", "def summaries(", "def extract(", "def folded(", "def resize("]
+    "part", ["class Preprocessing:", "def pooled_features(", "def extract_features(", "def fold_batchnorm(", "def resize("]
 )
 def test_what_computes_features_is_part_of_the_code(part: str) -> None:
     assert part in "\n".join(features.CODE)
@@ -369,7 +369,7 @@ def test_what_computes_features_is_part_of_the_code(part: str) -> None:
 def test_the_key_changes_with_the_view_and_the_weights() -> None:
     near = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.2250001))
     views = [
-        View(size, mirrored, statistics)
+        Preprocessing(size, mirrored, statistics)
         for size in (32, 33, 224)
         for mirrored in (False, True)
         for statistics in (pixels.IMAGENET, pixels.CIFAR, near)
@@ -384,40 +384,42 @@ def test_an_interruption_keeps_the_finished_pieces(folder: Path) -> None:
     network = Watched()
     network.most = 8
     with pytest.raises(KeyboardInterrupt):
-        features.frozen(network.backbone, images(18), VIEW)
+        features.cached_features(network.backbone, images(18), VIEW)
     assert [path.suffix for path in files(folder)] == [".npz"] * 2
     network.shown, network.most = 0, None
-    found = features.frozen(network.backbone, images(18), VIEW)
+    found = features.cached_features(network.backbone, images(18), VIEW)
     assert network.shown == 10
-    assert close(found, features.extract(network.backbone.network, images(18), VIEW), atol=2e-3)
+    assert close(
+        found, features.extract_features(network.backbone.network, images(18), VIEW), atol=2e-3
+    )
 
 
 @pytest.mark.usefixtures("sample_mode")
 def test_sample_mode_reads_and_writes_no_file(data_folder: Path) -> None:
     network = Watched()
     for _ in range(2):
-        features.frozen(network.backbone, images(), VIEW)
+        features.cached_features(network.backbone, images(), VIEW)
     assert network.shown == 20
     assert not list(data_folder.iterdir())
 
 
 def test_no_time_is_expected_where_all_is_there(folder: Path) -> None:
     network, more = Watched(), images(8, seed=6)
-    assert features.seconds(network.backbone, [images()], VIEW) > 0
+    assert features.estimate_seconds(network.backbone, [images()], VIEW) > 0
     assert not files(folder), "an estimate leaves nothing behind"
-    features.frozen(network.backbone, images(), VIEW)
+    features.cached_features(network.backbone, images(), VIEW)
     network.shown = 0
-    assert features.seconds(network.backbone, [images()], VIEW) == 0.0
+    assert features.estimate_seconds(network.backbone, [images()], VIEW) == 0.0
     assert network.shown == 0
-    assert features.seconds(network.backbone, [images(), more], VIEW) > 0
-    assert features.seconds(network.backbone, [images()], replace(VIEW, mirrored=True)) > 0
+    assert features.estimate_seconds(network.backbone, [images(), more], VIEW) > 0
+    assert features.estimate_seconds(network.backbone, [images()], replace(VIEW, mirrored=True)) > 0
 
 
 def test_time_is_expected_for_what_is_missing_alone(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backbone = Watched().backbone
-    features.frozen(backbone, images(6), VIEW)
-    monkeypatch.setattr(features, "pace", lambda backbone, view: 0.5)
+    features.cached_features(backbone, images(6), VIEW)
+    monkeypatch.setattr(features, "seconds_per_image", lambda backbone, view: 0.5)
     wanted = [images(6), images(70, seed=6), images(5, seed=7)]
-    assert features.seconds(backbone, wanted, VIEW) == pytest.approx(75 / 2)
+    assert features.estimate_seconds(backbone, wanted, VIEW) == pytest.approx(75 / 2)

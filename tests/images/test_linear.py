@@ -12,8 +12,8 @@ from torch.nn import functional
 from assignment.common import settings
 from assignment.images import features, linear, pixels, resnet
 from assignment.images.cifar10 import Split
-from assignment.images.features import View
-from assignment.images.linear import Reading, SoftmaxRegression, certificate
+from assignment.images.features import Preprocessing
+from assignment.images.linear import FeatureSet, SoftmaxRegression, optimality_gap
 
 CLASSES = 4
 DECAY = 0.02
@@ -137,23 +137,26 @@ def test_it_is_a_softmax_regression_written_by_hand() -> None:
 
 
 def test_a_reading_shows_an_image_once_or_with_its_mirror_image() -> None:
-    assert Reading().views(128) == [View(128)]
-    own = Reading(mirror=True, statistics=pixels.CIFAR)
-    once = View(224, statistics=pixels.CIFAR)
+    assert FeatureSet().views(128) == [Preprocessing(128)]
+    own = FeatureSet(mirror=True, statistics=pixels.CIFAR)
+    once = Preprocessing(224, statistics=pixels.CIFAR)
     assert own.views(224) == [once, replace(once, mirrored=True)]
 
 
 @pytest.mark.usefixtures("sample_mode")
 def test_a_reading_of_the_sample_is_small() -> None:
-    assert Reading(mirror=True).views(224) == [View(46), View(46, mirrored=True)]
+    assert FeatureSet(mirror=True).views(224) == [
+        Preprocessing(46),
+        Preprocessing(46, mirrored=True),
+    ]
 
 
 def stage(images: Tensor, stage: str, size: int) -> Tensor:
     """What the network sees at a stage, run in one piece and cached nowhere."""
-    network = resnet.load().network
+    network = resnet.load_pretrained().network
     with torch.no_grad():
-        shown = pixels.prepare(images, features.size_here(size))
-        return features.summaries(network, shown)[stage]
+        shown = pixels.prepare(images, features.size_for_mode(size))
+        return features.pooled_features(network, shown)[stage]
 
 
 @pytest.fixture
@@ -171,7 +174,7 @@ IMAGES = torch.randint(
 @pytest.mark.usefixtures("in_float32")
 def test_columns_stand_side_by_side_by_size_then_by_stage() -> None:
     sizes, stages = (224, 64), ("layer4 peaks", "layer2")
-    found = Reading(sizes, stages).read(resnet.load(), IMAGES)
+    found = FeatureSet(sizes, stages).read(resnet.load_pretrained(), IMAGES)
     expected = torch.cat([stage(IMAGES, name, size) for size in sizes for name in stages], dim=1)
     assert found.dtype == torch.float32
     assert found.shape == (3, 2 * (128 + 32))
@@ -180,10 +183,10 @@ def test_columns_stand_side_by_side_by_size_then_by_stage() -> None:
 
 @pytest.mark.usefixtures("in_float32")
 def test_with_its_mirror_image_every_feature_is_the_mean_of_both() -> None:
-    stages, backbone = ("layer3", "layer4 quarters"), resnet.load()
-    plain = Reading(stages=stages).read(backbone, IMAGES)
-    turned = Reading(stages=stages).read(backbone, IMAGES.flip(3))
-    both = Reading(stages=stages, mirror=True).read(backbone, IMAGES)
+    stages, backbone = ("layer3", "layer4 quarters"), resnet.load_pretrained()
+    plain = FeatureSet(stages=stages).read(backbone, IMAGES)
+    turned = FeatureSet(stages=stages).read(backbone, IMAGES.flip(3))
+    both = FeatureSet(stages=stages, mirror=True).read(backbone, IMAGES)
     assert not torch.allclose(plain, turned, atol=1e-2)
     assert torch.allclose(both, (plain + turned) / 2, atol=1e-4)
 
@@ -191,7 +194,7 @@ def test_with_its_mirror_image_every_feature_is_the_mean_of_both() -> None:
 @pytest.mark.usefixtures("in_float32")
 def test_a_reading_normalises_by_its_own_statistics() -> None:
     imagenet, own = (
-        Reading((32,), statistics=s).read(resnet.load(), IMAGES)
+        FeatureSet((32,), statistics=s).read(resnet.load_pretrained(), IMAGES)
         for s in (pixels.IMAGENET, pixels.CIFAR)
     )
     assert not torch.allclose(imagenet, own, atol=1e-3)
@@ -203,14 +206,14 @@ def test_a_reading_normalises_by_its_own_statistics() -> None:
 @pytest.mark.parametrize("decay", [0.001, DECAY, 0.5])
 def test_a_layer_at_its_optimum_passes(decay: float) -> None:
     layer = at_optimum(decay)
-    found = certificate(layer, TRAIN_64, OTHERS_64, decay)
+    found = optimality_gap(layer, TRAIN_64, OTHERS_64, decay)
     assert found.reached == pytest.approx(objective(layer, TRAIN, decay).item(), abs=1e-12)
     assert abs(found.reached - found.lowest) < 1e-6
     assert found.agreement == 1.0
 
 
 def test_an_untrained_layer_does_not_pass() -> None:
-    found = certificate(SoftmaxRegression(TRAIN.images, CLASSES), TRAIN, OTHERS, DECAY)
+    found = optimality_gap(SoftmaxRegression(TRAIN.images, CLASSES), TRAIN, OTHERS, DECAY)
     assert found.reached == pytest.approx(np.log(CLASSES))
     assert found.reached - found.lowest > 0.1
     assert found.agreement < 0.9
@@ -220,7 +223,7 @@ def test_an_untrained_layer_does_not_pass() -> None:
     ("decay", "bias"), [(2 * DECAY, False), (DECAY / 2, False), (0.0, False), (DECAY, True)]
 )
 def test_the_optimum_of_another_penalty_does_not_pass(decay: float, bias: bool) -> None:
-    found = certificate(at_optimum(decay, bias), TRAIN_64, OTHERS_64, DECAY)
+    found = optimality_gap(at_optimum(decay, bias), TRAIN_64, OTHERS_64, DECAY)
     assert found.reached - found.lowest > 1e-4
 
 
@@ -233,7 +236,7 @@ def test_at_scikit_learns_solution_the_gradient_vanishes(monkeypatch: pytest.Mon
 
     monkeypatch.setattr("sklearn.linear_model.LogisticRegression", recorded)
     layer = SoftmaxRegression(TRAIN.images, CLASSES)
-    found = certificate(layer, TRAIN, OTHERS, DECAY)
+    found = optimality_gap(layer, TRAIN, OTHERS, DECAY)
     (solver,) = solvers
     solved = SoftmaxRegression(TRAIN.images, CLASSES).double()
     with torch.no_grad():
@@ -257,7 +260,7 @@ def test_at_scikit_learns_solution_the_gradient_vanishes(monkeypatch: pytest.Mon
 def test_the_certificate_leaves_the_layer_as_it_was() -> None:
     layer = SoftmaxRegression(TRAIN.images, CLASSES)
     before = {name: value.clone() for name, value in layer.state_dict().items()}
-    first = linear.certificate(layer, TRAIN, OTHERS, DECAY)
+    first = linear.optimality_gap(layer, TRAIN, OTHERS, DECAY)
     assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())
     assert layer.linear.weight.dtype == torch.float32
-    assert linear.certificate(layer, TRAIN, OTHERS, DECAY) == first
+    assert linear.optimality_gap(layer, TRAIN, OTHERS, DECAY) == first

@@ -40,7 +40,7 @@ def test_scale_and_normalise_are_torchvisions(statistics: pixels.Statistics) -> 
     expected = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])(
         images()
     )
-    result = pixels.normalise(pixels.scale(images()), statistics)
+    result = pixels.normalise(pixels.to_float(images()), statistics)
     assert result.dtype == torch.float32
     assert torch.allclose(result, expected, atol=1e-6)
 
@@ -48,14 +48,14 @@ def test_scale_and_normalise_are_torchvisions(statistics: pixels.Statistics) -> 
 def test_normalise_uses_imagenet_unless_told_otherwise() -> None:
     recipe = ResNet18_Weights.IMAGENET1K_V1.transforms()
     assert (tuple(recipe.mean), tuple(recipe.std)) == pixels.IMAGENET
-    scaled = pixels.scale(images())
+    scaled = pixels.to_float(images())
     assert torch.equal(pixels.normalise(scaled), pixels.normalise(scaled, pixels.IMAGENET))
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 def test_flip_mirrors_about_half_and_changes_nothing_else(dtype: torch.dtype) -> None:
     original = images(2000, 4).to(dtype)
-    flipped = pixels.flip(original, seeded())
+    flipped = pixels.random_flip(original, seeded())
     mirror = functional.horizontal_flip(original)
     same = (flipped == original).flatten(1).all(1)
     mirrored = (flipped == mirror).flatten(1).all(1)
@@ -71,7 +71,7 @@ def reflected(image: Tensor, most: int) -> Tensor:
 @pytest.mark.parametrize(("most", "size"), [(1, 4), (4, 32), (2, 7)])
 def test_shift_is_a_window_of_the_reflected_image(most: int, size: int) -> None:
     original = images(300, size).float()
-    shifted = pixels.shift(original, most, seeded())
+    shifted = pixels.random_crop(original, most, seeded())
     top, left = torch.randint(0, 2 * most + 1, (2, 300), generator=seeded()).tolist()
     for i in range(300):
         window = functional.crop(reflected(original[i], most), top[i], left[i], size, size)
@@ -81,7 +81,7 @@ def test_shift_is_a_window_of_the_reflected_image(most: int, size: int) -> None:
 
 def test_every_shifted_image_is_some_window_whatever_the_generator_draws() -> None:
     original = images(40, 8).float()
-    shifted = pixels.shift(original, 2, seeded(9))
+    shifted = pixels.random_crop(original, 2, seeded(9))
     offsets = []
     for image, moved in zip(original, shifted, strict=True):
         windows = reflected(image, 2).unfold(1, 8, 1).unfold(2, 8, 1).permute(1, 2, 0, 3, 4)
@@ -94,7 +94,7 @@ def test_every_shifted_image_is_some_window_whatever_the_generator_draws() -> No
 
 def test_shift_by_nothing_changes_nothing() -> None:
     original = images().float()
-    assert torch.equal(pixels.shift(original, 0, seeded()), original)
+    assert torch.equal(pixels.random_crop(original, 0, seeded()), original)
 
 
 def test_augmentation_repeats_with_its_seed_and_spares_its_input() -> None:

@@ -15,11 +15,11 @@ from torch import Tensor
 from assignment.images import predictions
 from assignment.images.predictions import (
     Predictions,
+    apply_temperature,
     calibration,
-    change,
-    temperature,
-    tempered,
-    wilson,
+    compare,
+    fit_temperature,
+    wilson_interval,
 )
 
 SEEDS = st.integers(0, 10_000)
@@ -205,13 +205,17 @@ def test_wilson_is_the_closed_formula(hits: st.DataObject, count: int, level: fl
     z = NormalDist().inv_cdf((1 + level) / 2)
     centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2)) / (1 + z**2 / count)
-    assert wilson(share, count, level) == pytest.approx((centre - half, centre + half), abs=1e-9)
+    assert wilson_interval(share, count, level) == pytest.approx(
+        (centre - half, centre + half), abs=1e-9
+    )
 
 
 def test_wilson_is_at_95_percent_unless_told_otherwise_and_never_leaves_zero_to_one() -> None:
-    assert wilson(0.8, 50) == wilson(0.8, 50, 0.95) != wilson(0.8, 50, 0.9)
-    assert wilson(0.0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
-    assert wilson(1.0, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
+    assert (
+        wilson_interval(0.8, 50) == wilson_interval(0.8, 50, 0.95) != wilson_interval(0.8, 50, 0.9)
+    )
+    assert wilson_interval(0.0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
+    assert wilson_interval(1.0, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
 
 
 def pair(mended: int, broken: int, both: int = 3, neither: int = 2) -> list[Predictions]:
@@ -228,24 +232,24 @@ def pair(mended: int, broken: int, both: int = 3, neither: int = 2) -> list[Pred
 @settings(deadline=None, max_examples=40)
 def test_mcnemar_sums_every_split_at_least_as_uneven(mended: int, broken: int) -> None:
     first, second = pair(mended, broken)
-    found, back = change(first, second), change(second, first)
+    found, back = compare(first, second), compare(second, first)
     hits = [set(said.correct.nonzero().squeeze(1).tolist()) for said in (first, second)]
-    assert set(found.mended.tolist()) == hits[1] - hits[0]
-    assert set(found.broken.tolist()) == hits[0] - hits[1]
-    assert (len(found.mended), len(found.broken)) == (mended, broken)
+    assert set(found.corrected.tolist()) == hits[1] - hits[0]
+    assert set(found.lost.tolist()) == hits[0] - hits[1]
+    assert (len(found.corrected), len(found.lost)) == (mended, broken)
     every = range(mended + broken + 1)
     uneven = [k for k in every if abs(2 * k - mended - broken) >= abs(mended - broken)]
     assert found.p == pytest.approx(binom.pmf(uneven, mended + broken, 0.5).sum())
     assert back.p == found.p
-    assert torch.equal(back.mended, found.broken)
-    assert torch.equal(back.broken, found.mended)
+    assert torch.equal(back.corrected, found.lost)
+    assert torch.equal(back.lost, found.corrected)
 
 
 def test_nothing_changed_is_no_evidence() -> None:
     said = answers(2)
-    same = change(said, said)
+    same = compare(said, said)
     assert same.p == 1.0
-    assert len(same.mended) == len(same.broken) == 0
+    assert len(same.corrected) == len(same.lost) == 0
 
 
 @pytest.mark.parametrize("labels", [[0, 1, 1], [0, 1], [0, 1, 2, 0]])
@@ -253,7 +257,7 @@ def test_models_asked_about_different_images_are_not_compared(labels: list[int])
     first = Predictions(torch.eye(3), torch.tensor([0, 1, 2]))
     second = Predictions(torch.eye(3)[labels], torch.tensor(labels))
     with pytest.raises(ValueError, match="were asked about different images") as error:
-        change(first, second)
+        compare(first, second)
     one_sentence(error)
 
 
@@ -283,8 +287,8 @@ def test_calibration_is_a_literal_loop(seed: int, bins: int, scale: float) -> No
 def test_a_calibrated_model_has_next_to_no_error_and_an_overconfident_one_does() -> None:
     said = calibrated()
     assert calibration(said).error < 0.015
-    assert calibration(tempered(said, 1 / 3)).error > 0.1
-    assert calibration(tempered(said, 3)).error > 0.1
+    assert calibration(apply_temperature(said, 1 / 3)).error > 0.1
+    assert calibration(apply_temperature(said, 3)).error > 0.1
 
 
 def test_there_are_fifteen_bins_unless_told_otherwise() -> None:
@@ -319,23 +323,25 @@ def test_full_confidence_belongs_to_the_last_bin(bins: int) -> None:
 def test_temperature_finds_the_factor_that_logits_were_scaled_by(factor: float) -> None:
     honest = calibrated()
     scaled = Predictions(honest.logits * factor, honest.labels)
-    assert temperature(scaled) == pytest.approx(factor, rel=0.03)
-    assert calibration(tempered(scaled, temperature(scaled))).error < 0.015
+    assert fit_temperature(scaled) == pytest.approx(factor, rel=0.03)
+    assert calibration(apply_temperature(scaled, fit_temperature(scaled))).error < 0.015
 
 
 @given(seed=SEEDS)
 @settings(deadline=None, max_examples=8)
 def test_no_other_temperature_has_a_lower_loss(seed: int) -> None:
     said = answers(seed, 60)
-    lowest = tempered(said, temperature(said)).loss
-    assert lowest <= min(tempered(said, by).loss for by in np.geomspace(0.06, 18, 60)) + 1e-9
+    lowest = apply_temperature(said, fit_temperature(said)).loss
+    assert (
+        lowest <= min(apply_temperature(said, by).loss for by in np.geomspace(0.06, 18, 60)) + 1e-9
+    )
 
 
 @given(seed=SEEDS, by=st.floats(0.05, 20))
 @settings(deadline=None, max_examples=20)
 def test_tempering_keeps_the_order_of_the_classes(seed: int, by: float) -> None:
     said = answers(seed)
-    cooler = tempered(said, by)
+    cooler = apply_temperature(said, by)
     assert torch.equal(cooler.logits.argsort(1), said.logits.argsort(1))
     assert torch.equal(cooler.labels, said.labels)
     assert cooler.accuracy == said.accuracy
@@ -344,7 +350,7 @@ def test_tempering_keeps_the_order_of_the_classes(seed: int, by: float) -> None:
 
 def test_a_higher_temperature_is_less_sure_of_everything() -> None:
     said = answers(6)
-    sure = [tempered(said, by).log_confidence for by in (0.5, 1.0, 2.0)]
+    sure = [apply_temperature(said, by).log_confidence for by in (0.5, 1.0, 2.0)]
     assert (sure[0] > sure[1]).all()
     assert (sure[1] > sure[2]).all()
     assert torch.equal(sure[1], said.log_confidence)

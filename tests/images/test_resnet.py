@@ -55,7 +55,7 @@ def test_good_state_dict_is_loaded_whole_and_called_other(named: Path) -> None:
     torch.manual_seed(3)
     network = torchvision.models.resnet18()
     save(named, network.state_dict())
-    backbone = resnet.load()
+    backbone = resnet.load_pretrained()
     loaded = backbone.network.state_dict()
     assert all(torch.equal(loaded[name], value) for name, value in network.state_dict().items())
     assert not any(module.training for module in backbone.network.modules())
@@ -75,7 +75,7 @@ def test_other_precision_is_taken_and_converted(named: Path, dtype: torch.dtype)
     state = light_state()
     state["fc.bias"] = torch.full((1000,), 0.5, dtype=dtype)
     save(named, state)
-    bias = resnet.load().network.state_dict()["fc.bias"]
+    bias = resnet.load_pretrained().network.state_dict()["fc.bias"]
     assert bias.dtype == torch.float32
     assert (bias == 0.5).all()
 
@@ -85,14 +85,14 @@ def test_checkpoint_without_batch_counters_is_taken(named: Path) -> None:
     state = {n: v for n, v in light_state().items() if not n.endswith("num_batches_tracked")}
     assert len(state) == 102
     save(named, state)
-    assert resnet.load().source.origin == "other"
+    assert resnet.load_pretrained().source.origin == "other"
 
 
 @pytest.mark.needs("weights")
 def test_stand_in_weights_are_loaded_and_called_other(monkeypatch: pytest.MonkeyPatch) -> None:
     path = settings.data_folder() / "weights" / "resnet18-reconstructed.pt"
     monkeypatch.setenv("ASSIGNMENT_WEIGHTS", str(path))
-    backbone = resnet.load()
+    backbone = resnet.load_pretrained()
     assert backbone.source.origin == "other"
     assert "a reconstruction of IMAGENET1K_V1" in backbone.source.detail
     assert backbone.source.sha256.startswith("12228d1c5034b608b971054abed2d34b")
@@ -196,7 +196,7 @@ def test_weights_that_do_not_fit_are_one_sentence(named: Path, fault: str) -> No
     change, reason = FAULTS[fault]
     save(named, change(light_state()))
     with pytest.raises(WeightsError, match=reason) as error:
-        resnet.load()
+        resnet.load_pretrained()
     one_sentence(error, named)
 
 
@@ -220,7 +220,7 @@ def test_pickle_that_would_run_something_is_refused(
             torch.load(named, weights_only=False)
             assert control.exists(), "the attack must work on an unguarded reader"
     with pytest.raises(WeightsError, match="is not a readable file of tensors") as error:
-        resnet.load()
+        resnet.load_pretrained()
     one_sentence(error, named)
     assert not marker.exists()
 
@@ -261,13 +261,13 @@ BROKEN: dict[str, Callable[[Path], None]] = {
 def test_broken_file_is_one_sentence(named: Path, damage: str) -> None:
     BROKEN[damage](named)
     with pytest.raises(WeightsError, match=r"not a readable file of tensors|not a state") as error:
-        resnet.load()
+        resnet.load_pretrained()
     one_sentence(error, named)
 
 
 def test_missing_file_is_one_sentence(named: Path) -> None:
     with pytest.raises(WeightsError, match=r"my-weights.pt, and there is no such file") as error:
-        resnet.load()
+        resnet.load_pretrained()
     assert "\n" not in str(error.value)
 
 
@@ -293,10 +293,10 @@ def test_checkpoint_in_the_data_folder_is_used_without_a_download(
     save(path, light_state())
     pinned = dataclasses.replace(resnet.CHECKPOINT, sha256=files.sha256(path))
     monkeypatch.setattr(resnet, "CHECKPOINT", pinned)
-    source = resnet.load(ONCE).source
+    source = resnet.load_pretrained(ONCE).source
     assert (source.origin, source.sha256) == ("official", pinned.sha256)
     monkeypatch.setenv("ASSIGNMENT_MODE", "train")
-    assert resnet.expected_source() == source
+    assert resnet.expected_weights() == source
 
 
 def test_plain_http_mirror_is_refused_and_the_checkpoint_named(
@@ -304,7 +304,7 @@ def test_plain_http_mirror_is_refused_and_the_checkpoint_named(
 ) -> None:
     monkeypatch.setenv("ASSIGNMENT_MIRROR", "http://127.0.0.1:9/")
     with pytest.raises(DownloadError) as error:
-        resnet.load(ONCE)
+        resnet.load_pretrained(ONCE)
     message = str(error.value)
     assert message.startswith("resnet18-f37072fd.pth (46.8 MB) is needed")
     assert (
@@ -322,7 +322,7 @@ def test_damaged_checkpoint_in_place_is_not_used(
     path.parent.mkdir()
     save(path, light_state())
     with pytest.raises(DownloadError, match="damaged file"):
-        resnet.load(ONCE)
+        resnet.load_pretrained(ONCE)
 
 
 @pytest.mark.parametrize(
@@ -338,7 +338,7 @@ def test_expected_weights_are_known_before_they_are_there(
     monkeypatch: pytest.MonkeyPatch, mode: str, origin: str, words: str
 ) -> None:
     monkeypatch.setenv("ASSIGNMENT_MODE", mode)
-    source = resnet.expected_source()
+    source = resnet.expected_weights()
     assert source.origin == origin
     assert words in source.detail
 
@@ -346,7 +346,7 @@ def test_expected_weights_are_known_before_they_are_there(
 def test_expected_weights_are_the_named_ones(named: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     named.write_bytes(b"any")
     monkeypatch.setenv("ASSIGNMENT_MODE", "train")
-    source = resnet.expected_source()
+    source = resnet.expected_weights()
     assert (source.origin, source.sha256) == ("other", hashlib.sha256(b"any").hexdigest())
 
 
@@ -356,11 +356,11 @@ def test_expected_weights_are_the_named_ones(named: Path, monkeypatch: pytest.Mo
 @pytest.mark.usefixtures("sample_mode")
 def test_sample_network_is_seeded_and_spares_the_global_generator() -> None:
     torch.manual_seed(1)
-    first = resnet.load()
+    first = resnet.load_pretrained()
     after = torch.rand(3)
     torch.manual_seed(1)
     assert torch.equal(after, torch.rand(3))
-    second = resnet.load()
+    second = resnet.load_pretrained()
     states = first.network.state_dict(), second.network.state_dict()
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
@@ -391,7 +391,7 @@ def test_unfitting_torchvision_is_one_sentence(tmp_path: Path, failure: str) -> 
     code = (
         "from assignment.images import resnet\n"
         "from assignment.common.settings import AssignmentError\n"
-        "try:\n    resnet.untrained()\n"
+        "try:\n    resnet.build_resnet18()\n"
         "except AssignmentError as error:\n    print(error)\n"
     )
     path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))

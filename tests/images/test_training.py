@@ -18,7 +18,14 @@ from assignment.images import pixels, resnet, training
 from assignment.images.cifar10 import Split
 from assignment.images.resnet import Backbone
 from assignment.images.sample import SmallBackbone
-from assignment.images.training import Epoch, Fit, Look, Moment, Recipe, fit, groups
+from assignment.images.training import (
+    EpochMetrics,
+    Moment,
+    Recipe,
+    TrainedModel,
+    Transform,
+    parameter_groups,
+)
 
 RECIPE = Recipe(epochs=3, batch=16, lr=0.05)
 PER_EPOCH = 4
@@ -58,7 +65,7 @@ def network(trained: str = "all") -> nn.Module:
         torch.manual_seed(1)
         pretrained.train()(torch.rand(8, 3, 16, 16))
     source = Source("small", "other", "made by hand", "made up")
-    return resnet.classifier(Backbone(pretrained.eval(), source), trained=trained)
+    return resnet.build_classifier(Backbone(pretrained.eval(), source), trained=trained)
 
 
 def as_they_are(inputs: Tensor, moment: Moment | None) -> Tensor:
@@ -66,7 +73,7 @@ def as_they_are(inputs: Tensor, moment: Moment | None) -> Tensor:
 
 
 def augmented(inputs: Tensor, moment: Moment | None) -> Tensor:
-    shown = pixels.scale(inputs)
+    shown = pixels.to_float(inputs)
     return shown if moment is None else pixels.augment(shown, moment.generator, most=2)
 
 
@@ -111,7 +118,9 @@ def test_what_is_frozen_does_not_change_by_one_bit(
     model = network(trained)
     before = state_of(model)
     expected = {name for name in before if name.startswith(learns)}
-    found = fit(model, images(), images(20, 1), replace(RECIPE, average=average), augmented)
+    found = training.train(
+        model, images(), images(20, 1), replace(RECIPE, average=average), augmented
+    )
     assert changed(before, state_of(model)) == expected
     judged = changed(before, state_of(found.model))
     assert judged == expected
@@ -122,19 +131,19 @@ def test_frozen_parts_are_in_eval_mode_during_a_step_and_the_others_are_not() ->
     norms = {n: m for n, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)}
     for norm in norms.values():
         norm.register_forward_hook(lambda module, given, out: modes.append(module.training))
-    fit(model, images(16), images(10), replace(RECIPE, epochs=1), augmented)
+    training.train(model, images(16), images(10), replace(RECIPE, epochs=1), augmented)
     assert list(norms)[-1] == "layer4.1"
     assert modes == [False] * 4 + [True] + [False] * 5
 
 
 def test_the_returned_model_is_in_eval_mode() -> None:
-    found = fit(network(), images(), images(20, 1), RECIPE, augmented)
+    found = training.train(network(), images(), images(20, 1), RECIPE, augmented)
     assert not any(module.training for module in found.model.modules())
 
 
 # --- what was interrupted goes on -----------------------------------------------------------------
 
-Problem = tuple[Callable[[], nn.Module], Split, Split, Recipe, Look]
+Problem = tuple[Callable[[], nn.Module], Split, Split, Recipe, Transform]
 PROBLEMS: dict[str, Problem] = {
     "rows": (layer, rows(), rows(30, 1), RECIPE, as_they_are),
     "rows, averaged": (layer, rows(), rows(30, 1), replace(RECIPE, average=0.9), as_they_are),
@@ -145,7 +154,7 @@ PROBLEMS: dict[str, Problem] = {
 }  # fmt: skip
 
 
-def interrupting(look: Look, steps: int, looks: int = 1_000) -> Look:
+def interrupting(look: Transform, steps: int, looks: int = 1_000) -> Transform:
     """Stop after so many training steps, or so many looks at validation images."""
     trained, judged = itertools.count(1), itertools.count(1)
 
@@ -157,7 +166,7 @@ def interrupting(look: Look, steps: int, looks: int = 1_000) -> Look:
     return shown
 
 
-def same_end(one: Fit, other: Fit) -> None:
+def same_end(one: TrainedModel, other: TrainedModel) -> None:
     assert one.history == other.history
     assert one.best == other.best
     assert not changed(state_of(one.model), state_of(other.model))
@@ -182,13 +191,13 @@ def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(
     checkpoint: Path, capsys: pytest.CaptureFixture[str], problem: str, stops: tuple[int, ...]
 ) -> None:
     make, train, validation, recipe, look = PROBLEMS[problem]
-    whole = fit(make(), train, validation, recipe, look)
+    whole = training.train(make(), train, validation, recipe, look)
     for stop in stops:
         with pytest.raises(KeyboardInterrupt):
-            fit(make(), train, validation, recipe, interrupting(look, stop), checkpoint)
+            training.train(make(), train, validation, recipe, interrupting(look, stop), checkpoint)
     assert checkpoint.is_file() == (stops != (0,))
     assert ("Interrupted." in capsys.readouterr().out) == (stops != (0,))
-    same_end(fit(make(), train, validation, recipe, look, checkpoint), whole)
+    same_end(training.train(make(), train, validation, recipe, look, checkpoint), whole)
     assert not list(checkpoint.parent.glob("*"))
     went_on = "Going on after step" in capsys.readouterr().out
     assert went_on == (stops != (0,))
@@ -199,21 +208,23 @@ def test_an_interruption_while_an_epoch_is_judged_loses_nothing(
     checkpoint: Path, capsys: pytest.CaptureFixture[str], epoch: int
 ) -> None:
     make, train, validation, recipe, look = PROBLEMS["images, averaged"]
-    whole = fit(make(), train, validation, recipe, look)
+    whole = training.train(make(), train, validation, recipe, look)
     with pytest.raises(KeyboardInterrupt):
-        fit(make(), train, validation, recipe, interrupting(look, 99, epoch - 1), checkpoint)
-    same_end(fit(make(), train, validation, recipe, look, checkpoint), whole)
+        training.train(
+            make(), train, validation, recipe, interrupting(look, 99, epoch - 1), checkpoint
+        )
+    same_end(training.train(make(), train, validation, recipe, look, checkpoint), whole)
     said = capsys.readouterr().out
     assert f"Going on after step {epoch * PER_EPOCH - 1}, where" in said
 
 
 def test_the_time_of_the_earlier_part_is_counted(checkpoint: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        fit(layer(), rows(), rows(), RECIPE, interrupting(as_they_are, 7), checkpoint)
+        training.train(layer(), rows(), rows(), RECIPE, interrupting(as_they_are, 7), checkpoint)
     state = torch.load(checkpoint, weights_only=True)
     assert state["seconds"] > 0
     torch.save({**state, "seconds": 1000.0}, checkpoint)
-    found = fit(layer(), rows(), rows(), RECIPE, as_they_are, checkpoint)
+    found = training.train(layer(), rows(), rows(), RECIPE, as_they_are, checkpoint)
     assert 1000 < found.seconds < 1100
     assert found.throughput == pytest.approx(12 * 16 / found.seconds)
 
@@ -224,13 +235,13 @@ def test_a_checkpoint_is_not_written_before_its_time(
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 1_000.0)
     path = tmp_path / "one.pt"
     with pytest.raises(KeyboardInterrupt):
-        fit(layer(), rows(), rows(), RECIPE, interrupting(as_they_are, 7), path)
+        training.train(layer(), rows(), rows(), RECIPE, interrupting(as_they_are, 7), path)
     assert not path.exists()
 
 
 def test_without_a_checkpoint_nothing_is_promised(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(KeyboardInterrupt):
-        fit(layer(), rows(), rows(), RECIPE, interrupting(as_they_are, 2))
+        training.train(layer(), rows(), rows(), RECIPE, interrupting(as_they_are, 2))
     assert capsys.readouterr().out == ""
 
 
@@ -262,13 +273,13 @@ HARMS: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("harm", HARMS)
 def test_a_damaged_checkpoint_is_one_sentence(checkpoint: Path, harm: str) -> None:
     with pytest.raises(KeyboardInterrupt):
-        fit(layer(), rows(), rows(), RECIPE, interrupting(as_they_are, 7), checkpoint)
+        training.train(layer(), rows(), rows(), RECIPE, interrupting(as_they_are, 7), checkpoint)
     HARMS[harm](checkpoint)
     with pytest.raises(AssignmentError) as error:
-        fit(layer(), rows(), rows(), RECIPE, as_they_are, checkpoint)
+        training.train(layer(), rows(), rows(), RECIPE, as_they_are, checkpoint)
     assert str(error.value) == "The checkpoint one.pt is damaged. Delete it to start over."
     checkpoint.unlink()
-    fit(layer(), rows(), rows(), RECIPE, as_they_are, checkpoint)
+    training.train(layer(), rows(), rows(), RECIPE, as_they_are, checkpoint)
 
 
 # --- rates and groups -----------------------------------------------------------------------------
@@ -290,15 +301,15 @@ def test_the_rate_rises_to_one_at_the_end_of_the_warmup_and_falls_to_nothing(
 
 
 def test_each_step_is_taken_at_its_own_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    taken, step = list[list[float]](), training.step
+    taken, step = list[list[float]](), training.training_step
 
     def noted(model: nn.Module, optimiser: torch.optim.Optimizer, *rest: object) -> Tensor:
         taken.append(sorted(group["lr"] for group in optimiser.param_groups))
         return step(model, optimiser, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(training, "step", noted)
+    monkeypatch.setattr(training, "training_step", noted)
     recipe = replace(RECIPE, lr=0.01, head_lr=0.1, weight_decay=0.0)
-    fit(network(), images(), images(10), recipe, augmented)
+    training.train(network(), images(), images(10), recipe, augmented)
     assert len(taken) == 12
     for number, rates in enumerate(taken, 1):
         rate = recipe.rate(number / 12)
@@ -309,7 +320,7 @@ def named_groups(model: nn.Module, recipe: Recipe) -> dict[str, tuple[float, flo
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     found = [
         (names[id(parameter)], (group["highest"], group["weight_decay"]))
-        for group in groups(model, recipe)
+        for group in parameter_groups(model, recipe)
         for parameter in group["params"]
     ]
     assert len(found) == len(dict(found)), "each learns once"
@@ -341,7 +352,7 @@ def test_what_is_frozen_is_in_no_group() -> None:
 
 def test_nothing_to_learn_is_refused() -> None:
     with pytest.raises(AssignmentError, match="Nothing in this model requires a gradient"):
-        fit(layer().requires_grad_(False), rows(), rows(), RECIPE, as_they_are)
+        training.train(layer().requires_grad_(False), rows(), rows(), RECIPE, as_they_are)
 
 
 # --- a step, by hand ------------------------------------------------------------------------------
@@ -352,7 +363,7 @@ def test_steps_are_nesterovs_by_hand(momentum: float, decay: float) -> None:
     train, model = rows(16), layer()
     recipe = Recipe(epochs=4, batch=16, lr=0.7, warmup=0.5, momentum=momentum, weight_decay=decay)
     look, expected = Witness(model), state_of(model)
-    fit(model, train, rows(5), recipe, look)
+    training.train(model, train, rows(5), recipe, look)
     targets = functional.one_hot(train.labels, 3).float()
     velocity = {name: torch.zeros_like(value) for name, value in expected.items()}
     for done, found in enumerate(look.after_epochs, 1):
@@ -377,15 +388,17 @@ def test_smoothing_spreads_its_share_over_all_classes(smoothing: float) -> None:
     share = torch.full((16, 3), smoothing / 3)
     share[torch.arange(16), split.labels] += 1 - smoothing
     optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
-    loss, hits = training.step(model, optimiser, split.images, split.labels, smoothing)
+    loss, hits = training.training_step(model, optimiser, split.images, split.labels, smoothing)
     assert loss.item() == pytest.approx(-(share * says).sum().item(), rel=1e-5)
     assert hits == (says.argmax(1) == split.labels).sum()
 
 
 def test_the_loop_smooths_in_training_and_never_in_judging() -> None:
     held = rows(30, 1)
-    found = fit(layer(), rows(), held, replace(RECIPE, lr=0.0, smoothing=0.3), as_they_are)
-    plain = fit(layer(), rows(), held, replace(RECIPE, lr=0.0), as_they_are)
+    found = training.train(
+        layer(), rows(), held, replace(RECIPE, lr=0.0, smoothing=0.3), as_they_are
+    )
+    plain = training.train(layer(), rows(), held, replace(RECIPE, lr=0.0), as_they_are)
     says = layer()(held.images).detach()
     expected = functional.cross_entropy(says, held.labels).item()
     for smoothed, line in zip(found.history, plain.history, strict=True):
@@ -396,7 +409,7 @@ def test_the_loop_smooths_in_training_and_never_in_judging() -> None:
 def test_the_train_columns_are_what_the_steps_said() -> None:
     model = layer()
     look = Witness(model)
-    found = fit(model, rows(), rows(30, 1), RECIPE, look)
+    found = training.train(model, rows(), rows(30, 1), RECIPE, look)
     for epoch, line in enumerate(found.history):
         losses, hits = [], []
         for number in range(epoch * PER_EPOCH, (epoch + 1) * PER_EPOCH):
@@ -413,7 +426,7 @@ def test_the_train_columns_are_what_the_steps_said() -> None:
 def test_an_epoch_shows_each_input_at_most_once_and_another_epoch_others() -> None:
     model, train = layer(), rows()
     look = Witness(model)
-    fit(model, train, rows(30, 1), RECIPE, look)
+    training.train(model, train, rows(30, 1), RECIPE, look)
     where = {tuple(row): place for place, row in enumerate(train.images.tolist())}
     assert {len(batch) for batch in look.batches} == {16}
     order = [where[tuple(row)] for batch in look.batches for row in batch.tolist()]
@@ -427,7 +440,7 @@ def test_an_epoch_shows_each_input_at_most_once_and_another_epoch_others() -> No
 def test_fewer_inputs_than_a_batch_are_one_batch() -> None:
     model = layer()
     look = Witness(model)
-    found = fit(model, rows(10), rows(30, 1), RECIPE, look)
+    found = training.train(model, rows(10), rows(30, 1), RECIPE, look)
     assert [len(batch) for batch in look.batches] == [10] * 3
     says = functional.linear(look.batches[0], *look.before_steps[0].values())
     loss = functional.cross_entropy(says, look.batches[0][:, :3].argmax(1)).item()
@@ -452,7 +465,7 @@ def switching() -> tuple[nn.Module, Split, Split]:
 def test_the_first_of_the_best_epochs_is_kept() -> None:
     model, train, validation = switching()
     look = Witness(model)
-    found = fit(model, train, validation, replace(SWITCH, weight_decay=0.0), look)
+    found = training.train(model, train, validation, replace(SWITCH, weight_decay=0.0), look)
     accuracies = [line.validation_accuracy for line in found.history]
     assert accuracies[0] == accuracies[-1] == 0.5
     assert accuracies.count(1.0) > 1
@@ -465,7 +478,7 @@ def test_the_last_epoch_is_kept_where_the_recipe_says_so() -> None:
     model, train, validation = switching()
     look = Witness(model)
     recipe = replace(SWITCH, weight_decay=0.0, choose_best=False)
-    found = fit(model, train, validation, recipe, look)
+    found = training.train(model, train, validation, recipe, look)
     assert found.history[-1].validation_accuracy < max(
         line.validation_accuracy for line in found.history
     )
@@ -477,7 +490,7 @@ def test_a_run_that_only_gets_worse_returns_its_first_epoch(checkpoint: Path) ->
     model, train, _ = switching()
     held = Split(torch.zeros(2, 1), torch.zeros(2, dtype=torch.long))
     look = Witness(model)
-    found = fit(model, train, held, replace(SWITCH, weight_decay=0.0), look, checkpoint)
+    found = training.train(model, train, held, replace(SWITCH, weight_decay=0.0), look, checkpoint)
     accuracies = [line.validation_accuracy for line in found.history]
     assert accuracies[:2] == [1.0, 1.0]
     assert accuracies[-1] == 0.0
@@ -489,7 +502,7 @@ def test_the_moving_average_is_the_one_by_hand_and_is_what_is_judged() -> None:
     model, held = layer(), rows(30, 1)
     look = Witness(model)
     recipe = replace(RECIPE, epochs=1, average=0.7)
-    found = fit(model, rows(), held, recipe, look)
+    found = training.train(model, rows(), held, recipe, look)
     after_steps = [*look.before_steps[1:], look.after_epochs[0]]
     assert len(after_steps) == PER_EPOCH
     for name, value in found.model.state_dict().items():
@@ -509,8 +522,8 @@ def test_the_moving_average_is_the_one_by_hand_and_is_what_is_judged() -> None:
 def test_averaging_does_not_change_what_is_learned() -> None:
     plain, averaged = layer(), layer()
     one, other = Witness(plain), Witness(averaged)
-    fit(plain, rows(), rows(30, 1), RECIPE, one)
-    fit(averaged, rows(), rows(30, 1), replace(RECIPE, average=0.9), other)
+    training.train(plain, rows(), rows(30, 1), RECIPE, one)
+    training.train(averaged, rows(), rows(30, 1), replace(RECIPE, average=0.9), other)
     for a, b in zip(one.after_epochs, other.after_epochs, strict=True):
         assert not changed(a, b)
 
@@ -518,7 +531,9 @@ def test_averaging_does_not_change_what_is_learned() -> None:
 def test_the_average_holds_batchnorms_statistics_too() -> None:
     model = network()
     before = state_of(model)["bn1.running_mean"]
-    found = fit(model, images(), images(20, 1), replace(RECIPE, epochs=1, average=0.9), augmented)
+    found = training.train(
+        model, images(), images(20, 1), replace(RECIPE, epochs=1, average=0.9), augmented
+    )
     judged = state_of(found.model)["bn1.running_mean"]
     last = state_of(model)["bn1.running_mean"]
     assert not torch.equal(judged, before)
@@ -530,7 +545,7 @@ def test_the_average_holds_batchnorms_statistics_too() -> None:
 
 def test_a_rate_far_too_high_is_one_sentence() -> None:
     with pytest.raises(AssignmentError) as error:
-        fit(network(), images(), images(20, 1), replace(RECIPE, lr=1e6), augmented)
+        training.train(network(), images(), images(20, 1), replace(RECIPE, lr=1e6), augmented)
     assert str(error.value).startswith(
         "The loss is no longer a number after 12 steps with lr 1e+06"
     )
@@ -541,7 +556,7 @@ def test_inputs_that_are_not_numbers_are_noticed(checkpoint: Path) -> None:
     train = rows()
     train.images[7] = torch.nan
     with pytest.raises(AssignmentError, match="no longer a number"):
-        fit(layer(), train, rows(30, 1), RECIPE, as_they_are)
+        training.train(layer(), train, rows(30, 1), RECIPE, as_they_are)
 
 
 def test_a_long_run_is_stopped_soon_after_it_diverges(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -549,12 +564,14 @@ def test_a_long_run_is_stopped_soon_after_it_diverges(monkeypatch: pytest.Monkey
     train = rows()
     train.images[:] = torch.nan
     with pytest.raises(AssignmentError, match="after 5 steps"):
-        fit(layer(), train, rows(30, 1), replace(RECIPE, epochs=100), as_they_are)
+        training.train(layer(), train, rows(30, 1), replace(RECIPE, epochs=100), as_they_are)
 
 
 def test_a_seed_repeats_a_run_and_another_does_not() -> None:
-    def run(seed: int) -> Fit:
-        return fit(network(), images(), images(20, 1), replace(RECIPE, seed=seed), augmented)
+    def run(seed: int) -> TrainedModel:
+        return training.train(
+            network(), images(), images(20, 1), replace(RECIPE, seed=seed), augmented
+        )
 
     first = run(1)
     torch.rand(5)  # the global generator has no say
@@ -568,15 +585,15 @@ def test_a_run_leaves_the_global_generator_alone() -> None:
     torch.manual_seed(4)
     expected = torch.rand(3)
     torch.manual_seed(4)
-    fit(layer(), rows(), rows(30, 1), RECIPE, as_they_are)
+    training.train(layer(), rows(), rows(30, 1), RECIPE, as_they_are)
     assert torch.equal(torch.rand(3), expected)
 
 
 def test_what_is_learned_can_be_learned() -> None:
-    found = fit(layer(), rows(400), rows(100, 1), Recipe(epochs=20, lr=0.5), as_they_are)
+    found = training.train(layer(), rows(400), rows(100, 1), Recipe(epochs=20, lr=0.5), as_they_are)
     assert found.history[found.best].validation_accuracy > 0.95
     assert found.history[-1].train_loss < found.history[0].train_loss / 2
-    assert isinstance(found.history[0], Epoch)
+    assert isinstance(found.history[0], EpochMetrics)
 
 
 @pytest.mark.parametrize("average", [0.0, 0.9])
@@ -584,7 +601,7 @@ def test_an_estimate_changes_nothing(average: float) -> None:
     model = network("layer4")
     before, modes = state_of(model), [module.training for module in model.modules()]
     recipe = replace(RECIPE, average=average)
-    assert training.seconds(model, images(), recipe, augmented) > 0
+    assert training.estimate_seconds(model, images(), recipe, augmented) > 0
     assert not changed(before, state_of(model))
     assert [module.training for module in model.modules()] == modes
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -595,7 +612,7 @@ def test_an_estimate_is_a_steps_time_by_their_number(
 ) -> None:
     clock = SimpleNamespace(perf_counter=itertools.count(100).__next__)
     monkeypatch.setattr(training, "time", clock)
-    estimate = training.seconds(layer(), rows(), replace(RECIPE, epochs=6), as_they_are)
+    estimate = training.estimate_seconds(layer(), rows(), replace(RECIPE, epochs=6), as_they_are)
     assert estimate == 6 * PER_EPOCH  # the clock ticks once in a step
 
 
@@ -613,20 +630,20 @@ def test_an_estimate_times_every_shape_once(monkeypatch: pytest.MonkeyPatch) -> 
             return super().forward(inputs)[:16]
 
     monkeypatch.setattr(training, "time", clock)
-    estimate = training.seconds(Slower(6, 3), rows(), replace(RECIPE, epochs=6), growing)
+    estimate = training.estimate_seconds(Slower(6, 3), rows(), replace(RECIPE, epochs=6), growing)
     assert shown == [16] * 4 + [18] * 4
     assert estimate == PER_EPOCH * (4 * 16 + 2 * 18)
 
 
 @pytest.mark.parametrize("count", [10, 16, 40])
 def test_a_few_inputs_are_enough_for_an_estimate(count: int) -> None:
-    assert training.seconds(layer(), rows(count), RECIPE, as_they_are) > 0
+    assert training.estimate_seconds(layer(), rows(count), RECIPE, as_they_are) > 0
 
 
 @pytest.mark.parametrize("batch", [1, 7, 250])
 def test_logits_do_not_depend_on_the_batch(batch: int) -> None:
     model, split = network().train(), images()
-    found = training.logits(model, split.images, augmented, batch)
-    expected = model.eval()(pixels.scale(split.images)).detach()
+    found = training.predict_logits(model, split.images, augmented, batch)
+    expected = model.eval()(pixels.to_float(split.images)).detach()
     assert torch.allclose(found, expected, atol=1e-5)
     assert found.dtype == torch.float32

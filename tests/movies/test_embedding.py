@@ -37,19 +37,19 @@ def random_likes(users: int, movies: int, density: float = 0.2, seed: int = 0) -
 
 
 def dense_colikes(likes: Likes) -> Matrix:
-    return np.asarray(movielens.colikes(likes).toarray(), dtype=np.float64)
+    return np.asarray(movielens.count_colikes(likes).toarray(), dtype=np.float64)
 
 
 @functools.cache
 def sample_likes() -> Likes:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ASSIGNMENT_MODE", "sample")
-        return movielens.likes(movielens.load())
+        return movielens.build_likes(movielens.load())
 
 
 @functools.cache
 def real_likes() -> Likes:
-    return movielens.likes(movielens.load())
+    return movielens.build_likes(movielens.load())
 
 
 @pytest.fixture(autouse=True)
@@ -160,7 +160,7 @@ def test_turning_the_vectors_leaves_the_cost(case: tuple[Likes, Matrix], seed: i
 @pytest.mark.needs("real_data")
 def test_float32_losses_are_as_good_as_said_at_the_floor() -> None:
     cost = build_cost(real_likes())
-    lowest = embedding.floor(real_likes(), 10).vectors
+    lowest = embedding.find_floor(real_likes(), 10).vectors
     for seed in range(5):
         turn = np.linalg.qr(np.random.default_rng(seed).normal(size=(10, 10)))[0]
         vectors = torch.from_numpy(lowest @ turn).float()
@@ -238,7 +238,7 @@ def test_the_floor_needs_no_tensor_as_large_as_films_by_films() -> None:
         assert made.numel() < movies**2, f"a tensor of shape {tuple(made.shape)}"
 
     with Watch(look):
-        embedding.floor(random_likes(30, movies, 0.05), 5)
+        embedding.find_floor(random_likes(30, movies, 0.05), 5)
 
 
 @pytest.mark.parametrize("optimiser", embedding.OPTIMISERS)
@@ -299,7 +299,7 @@ def test_a_run_on_cuda_ends_where_one_on_the_cpu_does() -> None:
 @pytest.mark.parametrize("optimiser", embedding.OPTIMISERS)
 def test_every_optimiser_descends_and_stays_above_the_floor(optimiser: str) -> None:
     likes = random_likes(40, 60)
-    lowest = embedding.floor(likes, 4).value
+    lowest = embedding.find_floor(likes, 4).value
     lr = {"sgd": 1e-3, "momentum": 3e-4, "nesterov": 3e-4, "adagrad": 0.5, "lbfgs": 1.0}.get(
         optimiser, 0.05
     )
@@ -422,7 +422,7 @@ def lowest_by_scipy(likes: Likes, dim: int) -> float:
 def test_the_floor_is_what_scipy_finds_on_the_literal_cost(dim: int, seed: int) -> None:
     likes = random_likes(25, 14, 0.4, seed)
     expected = lowest_by_scipy(likes, dim)
-    found = embedding.floor(likes, dim)
+    found = embedding.find_floor(likes, dim)
     assert found.value == pytest.approx(expected, rel=1e-6)
     assert build_cost(likes)(torch.from_numpy(found.vectors)).item() == pytest.approx(
         found.value, rel=1e-12
@@ -432,19 +432,19 @@ def test_the_floor_is_what_scipy_finds_on_the_literal_cost(dim: int, seed: int) 
 def test_the_floor_is_zero_where_the_films_can_be_told_apart_exactly() -> None:
     likes = random_likes(6, 9, 0.5)  # A'A has rank 6 and X is A'A off the diagonal
     scale = build_cost(likes).constant
-    assert 0 <= embedding.floor(likes, 6).value + 1e-9 * scale < 1e-6 * scale
+    assert 0 <= embedding.find_floor(likes, 6).value + 1e-9 * scale < 1e-6 * scale
 
 
 def test_likes_without_any_colike_get_a_sentence() -> None:
     likes = liked(np.eye(9))
-    for ask in (embedding.floor, embedding.largest_stable_step):
+    for ask in (embedding.find_floor, embedding.largest_stable_step):
         with pytest.raises(AssignmentError, match="No user likes two films"):
             ask(likes)
 
 
 @pytest.mark.parametrize("dim", [1, 9, 12])
 def test_the_floor_takes_any_dimension(dim: int) -> None:
-    found = embedding.floor(random_likes(12, 9, 0.5), dim)
+    found = embedding.find_floor(random_likes(12, 9, 0.5), dim)
     assert found.vectors.shape == (9, dim)
     assert np.isfinite(found.vectors).all()
     lengths = np.linalg.norm(found.vectors, axis=0)
@@ -458,7 +458,7 @@ def test_leading_eigenpairs_are_those_of_the_dense_matrix() -> None:
     X = dense_colikes(likes)
     expected = np.linalg.eigvalsh(X)[::-1]
     for how_many in (1, 5, 40):
-        values, vectors = embedding.leading(likes, how_many)
+        values, vectors = embedding.leading_eigenpairs(likes, how_many)
         np.testing.assert_allclose(values, expected[:how_many], atol=1e-9 * expected[0])
         np.testing.assert_allclose(X @ vectors, vectors * values, atol=1e-7 * expected[0])
 
@@ -468,12 +468,12 @@ def test_the_floor_of_the_real_data_is_reached_from_a_random_start_too() -> None
     likes = real_likes()
     lowest = real_floor().value
     assert lowest == pytest.approx(1_687_122.2267, abs=0.01)
-    assert embedding.floor(likes, 50, seed=0).value == pytest.approx(lowest, rel=1e-6)
+    assert embedding.find_floor(likes, 50, seed=0).value == pytest.approx(lowest, rel=1e-6)
 
 
 @functools.cache
 def real_floor() -> embedding.Floor:
-    return embedding.floor(real_likes(), 50)
+    return embedding.find_floor(real_likes(), 50)
 
 
 # --- the largest stable step ----------------------------------------------------------------------
@@ -503,7 +503,7 @@ def test_descent_settles_below_the_predicted_step_and_not_above_it(
     likes: Callable[[], Likes], dim: int
 ) -> None:
     step = embedding.largest_stable_step(likes())
-    lowest = real_floor() if likes is real_likes else embedding.floor(likes(), dim)
+    lowest = real_floor() if likes is real_likes else embedding.find_floor(likes(), dim)
     assert step == pytest.approx(2 / top_curvature(likes(), lowest.vectors), rel=0.05)
     calm, wild = (embedding.fit(likes(), dim, "sgd", m * step, 1000) for m in (0.9, 1.1))
     assert not calm.diverged

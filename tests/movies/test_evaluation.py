@@ -14,7 +14,13 @@ from sklearn.metrics import ndcg_score
 
 from assignment.common.settings import AssignmentError
 from assignment.movies import evaluation, movielens
-from assignment.movies.evaluation import closeness, ease, evaluate, interval, split
+from assignment.movies.evaluation import (
+    bootstrap_interval,
+    evaluate,
+    hold_out,
+    score_by_ease,
+    score_films,
+)
 from assignment.movies.movielens import Likes
 
 
@@ -41,7 +47,7 @@ def liked_sets(likes: Likes) -> list[set[int]]:
 @settings(deadline=None, max_examples=30)
 def test_a_split_divides_each_users_likes(seed: int, share: float, fewest: int) -> None:
     whole = random_likes(seed, share=0.3)
-    parts = split(whole, share, seed, fewest)
+    parts = hold_out(whole, share, seed, fewest)
     for part in (parts.train, parts.held_out):
         assert part.matrix.shape == whole.matrix.shape
         assert part.users is whole.users
@@ -60,11 +66,11 @@ def test_a_split_divides_each_users_likes(seed: int, share: float, fewest: int) 
 
 def test_a_split_is_the_seeds_and_does_not_depend_on_other_users() -> None:
     whole = random_likes(1)
-    first, again, other = (split(whole, seed=seed).held_out.matrix for seed in (3, 3, 4))
+    first, again, other = (hold_out(whole, seed=seed).held_out.matrix for seed in (3, 3, 4))
     assert (first != again).nnz == 0
     assert (first != other).nnz > 0
     some = Likes(whole.matrix[4:], whole.users[4:], whole.movies, 4.0)
-    assert (split(some, seed=3).held_out.matrix != first[4:]).nnz == 0
+    assert (hold_out(some, seed=3).held_out.matrix != first[4:]).nnz == 0
 
 
 def test_a_split_leaves_the_likes_alone_whatever_the_order_of_their_columns() -> None:
@@ -72,14 +78,14 @@ def test_a_split_leaves_the_likes_alone_whatever_the_order_of_their_columns() ->
     before = whole.matrix.copy()
     shuffled = sparse.csr_array(sparse.coo_array(whole.matrix.toarray()[:, ::-1]))[:, ::-1]
     same = Likes(shuffled, whole.users, whole.movies, 4.0)
-    assert (split(same).held_out.matrix != split(whole).held_out.matrix).nnz == 0
+    assert (hold_out(same).held_out.matrix != hold_out(whole).held_out.matrix).nnz == 0
     assert (whole.matrix != before).nnz == 0
 
 
 @pytest.mark.parametrize(("share", "fewest"), [(0.0, 5), (1.0, 5), (0.2, 1), (math.nan, 5)])
 def test_a_split_that_leaves_nothing_is_refused(share: float, fewest: int) -> None:
     with pytest.raises(AssignmentError, match="expected a share between 0 and 1"):
-        split(random_likes(0), share, fewest=fewest)
+        hold_out(random_likes(0), share, fewest=fewest)
 
 
 # --- the metrics ----------------------------------------------------------------------------------
@@ -129,7 +135,7 @@ def brute_force(
 def test_the_metrics_are_those_of_sorted_lists_however_many_ties(
     seed: int, n: int, levels: int
 ) -> None:
-    parts = split(random_likes(seed), share=0.4, seed=seed)
+    parts = hold_out(random_likes(seed), share=0.4, seed=seed)
     generator = np.random.default_rng(seed)
     scores = generator.integers(-levels, levels, parts.train.matrix.shape) * 10.0 ** (seed % 30)
     found = evaluate(scores, parts.train, parts.held_out, n)
@@ -150,7 +156,7 @@ def test_ndcg_is_scikit_learns_where_every_film_is_a_candidate() -> None:
 
 
 def test_a_perfect_ranking_scores_one_and_its_reverse_nothing() -> None:
-    parts = split(random_likes(7, users=20, movies=60), fewest=3)
+    parts = hold_out(random_likes(7, users=20, movies=60), fewest=3)
     best = np.where(parts.train.count > 0, parts.held_out.matrix.toarray(), 0).astype(float)
     held = parts.held_out.matrix.multiply(parts.train.count > 0).tocsr()
     held_out = Likes(held, parts.train.users, parts.train.movies, 4.0)
@@ -171,7 +177,7 @@ def test_training_likes_are_not_ranked_and_unknown_films_come_last() -> None:
 def test_ties_go_to_the_film_with_more_likes_then_to_the_lower_movie_id() -> None:
     train = likes_of(np.array([[0, 1, 1, 1], [0, 1, 0, 1], [1, 1, 1, 1]]))
     flat = np.zeros((2, 4)) + 1e-12 * np.arange(4)  # rounding, not a difference
-    assert evaluation.rank(flat + 1, train, 4).tolist() == [[1, 3, 2, 0]] * 2
+    assert evaluation.top_columns(flat + 1, train, 4).tolist() == [[1, 3, 2, 0]] * 2
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -198,10 +204,10 @@ def test_misfit_scores_lists_and_users_are_refused_in_a_sentence() -> None:
 @given(seed=st.integers(0, 1000))
 @settings(deadline=None, max_examples=20)
 def test_colike_scores_are_means_of_brute_force_counts(seed: int) -> None:
-    train = split(random_likes(seed), seed=seed).train
+    train = hold_out(random_likes(seed), seed=seed).train
     users = liked_sets(train)
     fans = [{u for u, films in enumerate(users) if j in films} for j in range(len(train.movies))]
-    raw, cosine = (evaluation.colikes(train, cosine=cosine) for cosine in (False, True))
+    raw, cosine = (evaluation.score_by_colikes(train, cosine=cosine) for cosine in (False, True))
     scale = []
     for u, films in enumerate(users):
         for i in set(range(len(fans))) - films:
@@ -221,7 +227,9 @@ def test_colike_scores_are_means_of_brute_force_counts(seed: int) -> None:
 def test_embedding_scores_are_those_of_loops_over_vectors() -> None:
     train = random_likes(3)
     V = np.random.default_rng(3).normal(size=(20, 4))
-    cosine, inner = (evaluation.embedding(train, V, cosine=cosine) for cosine in (True, False))
+    cosine, inner = (
+        evaluation.score_by_vectors(train, V, cosine=cosine) for cosine in (True, False)
+    )
     for u, films in enumerate(map(sorted, liked_sets(train))):
         mean = sum(V[j] / np.linalg.norm(V[j]) for j in films) / len(films)
         for i, v in enumerate(V):
@@ -234,10 +242,10 @@ def test_zero_vectors_and_users_without_likes_score_zero() -> None:
     chosen = sparse.csr_array(np.array([[1, 1, 0], [0, 0, 0], [0, 0, 1]]))
     rows = np.array([[1.0, 2.0], [-3.0, -6.0], [0.0, 0.0]])
     for cosine in (True, False):
-        scores = closeness(rows, chosen, cosine)
+        scores = score_films(rows, chosen, cosine)
         assert np.isfinite(scores).all()
         assert not scores[1:].any()
-    assert not closeness(rows, chosen, cosine=True).any()  # the first two point opposite ways
+    assert not score_films(rows, chosen, cosine=True).any()  # the first two point opposite ways
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e200])
@@ -246,7 +254,7 @@ def test_the_vectors_of_a_diverged_run_are_refused(bad: float) -> None:
     rows[4, 1] = bad
     for cosine in (True, False):
         with pytest.raises(AssignmentError, match="diverged"):
-            evaluation.embedding(random_likes(0), rows, cosine=cosine)
+            evaluation.score_by_vectors(random_likes(0), rows, cosine=cosine)
 
 
 @pytest.mark.parametrize("regularisation", [0.3, 5.0, 200.0])
@@ -261,7 +269,7 @@ def test_ease_solves_each_films_least_squares_without_the_film_itself(
         stacked = np.vstack([A[:, others], math.sqrt(regularisation) * np.eye(8)])
         target = np.concatenate([A[:, j], np.zeros(8)])
         B[others, j] = np.linalg.lstsq(stacked, target, rcond=None)[0]
-    np.testing.assert_allclose(ease(train, regularisation), A @ B, atol=1e-10)
+    np.testing.assert_allclose(score_by_ease(train, regularisation), A @ B, atol=1e-10)
 
 
 def test_ease_is_the_closed_form_also_with_more_films_than_users() -> None:
@@ -270,21 +278,21 @@ def test_ease_is_the_closed_form_also_with_more_films_than_users() -> None:
     P = np.linalg.inv(A.T @ A + 20 * np.eye(60))
     B = np.eye(60) - P / np.diag(P)
     assert np.abs(np.diag(B)).max(initial=0) < 1e-12
-    np.testing.assert_allclose(ease(train, 20.0), A @ B, atol=1e-12)
+    np.testing.assert_allclose(score_by_ease(train, 20.0), A @ B, atol=1e-12)
 
 
 def test_ease_refuses_a_lambda_that_makes_no_inverse() -> None:
     for regularisation in (0.0, -1.0, math.nan):
         with pytest.raises(AssignmentError, match="expected a number above 0"):
-            ease(random_likes(0), regularisation)
+            score_by_ease(random_likes(0), regularisation)
 
 
 def test_lambda_is_the_best_on_likes_held_out_from_the_training_likes() -> None:
-    train = split(random_likes(13, users=40, movies=50)).train
+    train = hold_out(random_likes(13, users=40, movies=50)).train
     tried = evaluation.choose_lambda(train, (1.0, 10.0, 100.0), seed=2, n=5)
-    inner = split(train, seed=2)
+    inner = hold_out(train, seed=2)
     for value, ndcg in tried.items():
-        scores = ease(inner.train, value)
+        scores = score_by_ease(inner.train, value)
         assert evaluate(scores, inner.train, inner.held_out, 5).ndcg.mean() == ndcg
     assert list(tried.values()) == sorted(tried.values(), reverse=True)
 
@@ -296,7 +304,7 @@ def test_vectors_are_fitted_to_films_with_training_likes_and_stay_in_line() -> N
         assert (films.count > 0).all()
         return np.column_stack([films.movies, films.count]).astype(np.float32)
 
-    vectors = evaluation.fit_to(train, fit)
+    vectors = evaluation.fit_known_films(train, fit)
     assert vectors.tolist() == [[11, 2], [0, 0], [33, 1], [0, 0], [55, 2]]
 
 
@@ -305,20 +313,20 @@ def test_vectors_are_fitted_to_films_with_training_likes_and_stay_in_line() -> N
 
 def test_an_interval_is_the_normal_one_for_many_users_and_its_seeds() -> None:
     values = np.random.default_rng(0).normal(0.3, 0.2, 2000)
-    low, high = interval(values)
+    low, high = bootstrap_interval(values)
     half = 1.96 * values.std() / math.sqrt(2000)
     assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.001)
-    assert interval(values) == (low, high)
-    assert interval(values, seed=1) != (low, high)
-    narrow = interval(values, level=0.5)
+    assert bootstrap_interval(values) == (low, high)
+    assert bootstrap_interval(values, seed=1) != (low, high)
+    narrow = bootstrap_interval(values, level=0.5)
     assert low < narrow[0] < values.mean() < narrow[1] < high
-    assert interval(np.full(7, 0.25)) == (0.25, 0.25)
+    assert bootstrap_interval(np.full(7, 0.25)) == (0.25, 0.25)
 
 
 def test_the_table_states_each_mean_and_its_interval() -> None:
     found = {"as scored": evaluate(SCORES, TRAIN, HELD_OUT, 3)}
     found["reversed"] = evaluate(-SCORES, TRAIN, HELD_OUT, 3)
-    frame = evaluation.table(found)
+    frame = evaluation.summary_table(found)
     assert frame["ranking"].tolist() == ["as scored", "reversed"]
     for metric in ("recall@3", "NDCG@3"):
         assert (frame[f"{metric} from"] <= frame[metric]).all()
@@ -331,20 +339,20 @@ def test_the_table_states_each_mean_and_its_interval() -> None:
 
 Scorer = Callable[[Likes], NDArray[np.float64]]
 SCORERS: dict[str, Scorer] = {
-    "popularity": evaluation.popularity,
-    "co-likes": lambda train: evaluation.colikes(train, cosine=False),
-    "cosine co-likes": lambda train: evaluation.colikes(train, cosine=True),
-    "EASE": lambda train: ease(train, 200.0),
+    "popularity": evaluation.score_by_popularity,
+    "co-likes": lambda train: evaluation.score_by_colikes(train, cosine=False),
+    "cosine co-likes": lambda train: evaluation.score_by_colikes(train, cosine=True),
+    "EASE": lambda train: score_by_ease(train, 200.0),
 }
 
 
 def recalls() -> pd.Series:
-    parts = split(movielens.likes(movielens.load()))
+    parts = hold_out(movielens.build_likes(movielens.load()))
     found = {
         name: evaluate(score(parts.train), parts.train, parts.held_out)
         for name, score in SCORERS.items()
     }
-    frame = evaluation.table(found)
+    frame = evaluation.summary_table(found)
     assert not frame.isna().to_numpy().any()
     return frame.set_index("ranking")["recall@10"]
 

@@ -350,9 +350,9 @@ def test_likes_and_colikes_equal_a_count_over_sets(
             fans.setdefault(movie, set()).add(user)
     if not fans:
         with pytest.raises(settings.AssignmentError, match="No rating reaches"):
-            movielens.likes(from_opinions(rated), threshold)
+            movielens.build_likes(from_opinions(rated), threshold)
         return
-    liked = movielens.likes(from_opinions(rated), threshold)
+    liked = movielens.build_likes(from_opinions(rated), threshold)
     assert liked.movies.tolist() == sorted(fans)
     assert liked.users.tolist() == sorted(set().union(*fans.values()))
     assert liked.count.tolist() == [len(fans[movie]) for movie in sorted(fans)]
@@ -360,7 +360,7 @@ def test_likes_and_colikes_equal_a_count_over_sets(
     matrix = liked.matrix.toarray()
     for row, user in enumerate(liked.users):
         assert matrix[row].tolist() == [int(user in fans[movie]) for movie in liked.movies]
-    counted = movielens.colikes(liked)
+    counted = movielens.count_colikes(liked)
     dense = counted.toarray()
     assert dense.diagonal().tolist() == [0] * len(fans)
     for (i, one), (j, other) in permutations(enumerate(sorted(fans)), 2):
@@ -372,7 +372,7 @@ def test_likes_and_colikes_equal_a_count_over_sets(
 def test_threshold_that_nobody_reaches_is_one_sentence(tmp_path: Path) -> None:
     data = movielens.read(write(tmp_path, ratings=RATINGS.replace("5.0", "4.5")))
     with pytest.raises(settings.AssignmentError, match=r"No rating reaches 5.0 stars.*up to 4.5"):
-        movielens.likes(data, 5.0)
+        movielens.build_likes(data, 5.0)
 
 
 # --- the official files ---------------------------------------------------------------------------
@@ -385,10 +385,10 @@ def test_facts_of_the_official_files() -> None:
     assert data.ratings["userId"].nunique() == 610
     assert (len(data.ratings), len(data.movies)) == (100_836, 9_742)
     assert data.ratings["movieId"].nunique() == 9_724
-    liked = movielens.likes(data)
+    liked = movielens.build_likes(data)
     assert len(liked.movies) == 6_298
     assert liked.matrix.sum() == liked.matrix.nnz == 48_580
-    together = movielens.colikes(liked)
+    together = movielens.count_colikes(liked)
     assert together.nnz == 6_000_360
     assert together.max() == 168
     assert int((together.data.astype(np.int64) ** 2).sum()) == 63_482_944
@@ -413,4 +413,4 @@ def test_official_files_are_read_as_pandas_reads_them() -> None:
 def test_sample_comes_through_the_same_reader() -> None:
     data = movielens.load()
     assert data.source.origin == "SAMPLE"
-    assert movielens.likes(data).matrix.nnz > 1000
+    assert movielens.build_likes(data).matrix.nnz > 1000

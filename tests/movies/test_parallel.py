@@ -41,7 +41,7 @@ def launched(
 
 
 def alone(likes: Likes, optimiser: str, dim: int) -> tuple[np.ndarray, np.ndarray]:
-    vectors = embedding.start(len(likes.movies), dim).double().requires_grad_()
+    vectors = embedding.random_start(len(likes.movies), dim).double().requires_grad_()
     steps = embedding.OPTIMISERS[optimiser]([vectors])
     losses = list(embedding.descend(build_cost(likes), vectors, steps, STEPS))
     return np.array(losses), vectors.detach().numpy()
@@ -52,7 +52,7 @@ def alone(likes: Likes, optimiser: str, dim: int) -> tuple[np.ndarray, np.ndarra
 def test_processes_together_lose_what_one_alone_does(
     tmp_path: Path, processes: int, optimiser: str
 ) -> None:
-    likes = movielens.likes(movielens.load())
+    likes = movielens.build_likes(movielens.load())
     asked = ("--optimiser", optimiser, "--dim", "8", "--iterations", str(STEPS), "--double")
     done = launched(tmp_path, processes, *asked)
     assert done.returncode == 0, done.stderr
@@ -69,7 +69,7 @@ def test_processes_together_lose_what_one_alone_does(
 def test_two_processes_lose_what_one_does_on_the_real_likes(tmp_path: Path) -> None:
     done = launched(tmp_path, 2, "--iterations", str(STEPS), "--double")
     assert done.returncode == 0, done.stderr
-    losses, _ = alone(movielens.likes(movielens.load()), "nesterov", 50)
+    losses, _ = alone(movielens.build_likes(movielens.load()), "nesterov", 50)
     with np.load(tmp_path / "run.npz") as found:
         assert found["losses"] == pytest.approx(losses, rel=1e-9)
 
@@ -88,7 +88,7 @@ def test_no_thread_outlives_the_group(tmp_path: Path) -> None:
 def test_every_user_is_in_one_share(ranks: int) -> None:
     table = np.random.default_rng(0).integers(0, 2, (5, 4))
     likes = Likes(sparse.csr_array(table), np.arange(10, 15), np.arange(4), 4.0)
-    shares = [parallel.share(likes, rank, ranks) for rank in range(ranks)]
+    shares = [parallel.users_of_rank(likes, rank, ranks) for rank in range(ranks)]
     assert sorted(np.concatenate([one.users for one in shares])) == list(range(10, 15))
     for one in shares:
         assert (one.matrix.toarray() == table[one.users - 10]).all()

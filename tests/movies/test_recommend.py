@@ -52,7 +52,7 @@ def films(titles: tuple[str, ...], fans: NDArray[np.int64]) -> tuple[MovieLens, 
     users, columns = np.nonzero(fans)
     ratings = pd.DataFrame({"userId": users + 1, "movieId": movies.index[columns]})
     data = MovieLens(ratings.assign(rating=5.0, timestamp=0), movies, Source("test", "SAMPLE", ""))
-    return data, movielens.likes(data)
+    return data, movielens.build_likes(data)
 
 
 def numbered(count: int) -> tuple[str, ...]:
@@ -169,7 +169,7 @@ def test_an_unknown_name_gets_near_spellings(
 
 @given(st.sampled_from(TITLES), st.sampled_from([str.upper, str.lower, str.swapcase, str.title]))
 def test_case_never_matters(title: str, change: Callable[[str], str]) -> None:
-    for name in recommend.names(title):
+    for name in recommend.alternative_titles(title):
         assert set(recommend.spellings(change(name))) & set(recommend.spellings(name))
 
 
@@ -211,7 +211,7 @@ def test_real_titles_are_found(real: tuple[MovieLens, Likes], query: str, title:
 @pytest.fixture(scope="module")
 def real() -> tuple[MovieLens, Likes]:
     data = movielens.load()
-    return data, movielens.likes(data)
+    return data, movielens.build_likes(data)
 
 
 @pytest.mark.needs("real_data")
@@ -291,7 +291,7 @@ def test_lists_of_vectors_are_those_of_exact_arithmetic(seed: int, n: int) -> No
 
 def test_colike_scores_are_a_row_of_the_colikes() -> None:
     data, likes = films(numbered(40), random_fans(3, users=60, count=40))
-    X = movielens.colikes(likes).toarray()
+    X = movielens.count_colikes(likes).toarray()
     table = by_colikes(data, likes).similar("Film 7", 39)
     assert table["co-likes"].tolist() == sorted(np.delete(X[7], 7), reverse=True)
 
@@ -454,7 +454,7 @@ def test_overlap_of_lists_too_short_for_it_is_refused() -> None:
 
 @pytest.mark.needs("real_data")
 def test_the_real_lists_know_their_query(real: tuple[MovieLens, Likes]) -> None:
-    X = movielens.colikes(real[1])
+    X = movielens.count_colikes(real[1])
     neighbours = by_colikes(*real)
     column = int(np.searchsorted(real[1].movies, neighbours.find("Apollo 13")))
     table = neighbours.similar("Apollo 13")
@@ -467,5 +467,5 @@ def test_the_real_lists_know_their_query(real: tuple[MovieLens, Likes]) -> None:
 @pytest.mark.usefixtures("sample_mode")
 def test_on_the_sample_neighbours_share_a_genre() -> None:
     data = movielens.load()
-    table = by_cosine_colikes(data, movielens.likes(data)).similar("Toy Story")
+    table = by_cosine_colikes(data, movielens.build_likes(data)).similar("Toy Story")
     assert (table["genres"] == "Animation|Children|Comedy").sum() >= 8

@@ -18,46 +18,46 @@ README = (settings.PROJECT / "README.md").read_text(encoding="utf-8")
 def test_the_readme_says_what_the_records_say() -> None:
     for name in readme.PLACES:
         assert [README.count(mark) for mark in readme.marks(name)] == [1, 1]
-    assert readme.inserted(README) == README, "run `make render`"
+    assert readme.with_tables(README) == README, "run `make render`"
 
 
 def test_a_changed_number_is_noticed() -> None:
-    record = runs.load(runs.KEPT, "cifar_frozen")
+    record = runs.read_record(runs.RECORDS, "cifar_frozen")
     assert record is not None
     number = f"**{record.facts['test']['accuracy']:.2%}**"
     assert README.count(number) == 1
     forged = README.replace(number, "**99.99%**")
-    assert readme.inserted(forged) == README
+    assert readme.with_tables(forged) == README
 
 
 def test_a_changed_ratio_is_noticed() -> None:
-    record = runs.load(runs.KEPT, "bench")
+    record = runs.read_record(runs.RECORDS, "bench")
     assert record is not None
-    said = readme.speed().splitlines()[2]
+    said = readme.speed_table().splitlines()[2]
     assert README.count(said) == 1
-    assert readme.inserted(README.replace(said, said.replace("**", "**9"))) == README
+    assert readme.with_tables(README.replace(said, said.replace("**", "**9"))) == README
 
 
 def test_a_changed_record_changes_the_table(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     folder = tmp_path / "records"
-    shutil.copytree(runs.KEPT, folder)
-    monkeypatch.setattr(runs, "KEPT", folder)
-    record = runs.load(folder, "cifar_frozen")
+    shutil.copytree(runs.RECORDS, folder)
+    monkeypatch.setattr(runs, "RECORDS", folder)
+    record = runs.read_record(folder, "cifar_frozen")
     assert record is not None
     facts = dict(record.facts) | {"test": {"accuracy": 0.5, "loss": 1.0}}
-    runs.save(Record(record.name, record.config, record.arrays, facts), folder)
-    low, high = predictions.wilson(0.5, 10_000)
+    runs.write_record(Record(record.name, record.config, record.arrays, facts), folder)
+    low, high = predictions.wilson_interval(0.5, 10_000)
     assert f"**50.00%** of the test images (95 % interval {low:.2%} to {high:.2%})" in (
-        readme.table()
+        readme.results_table()
     )
 
 
 def test_a_missing_record_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(runs, "KEPT", tmp_path)
+    monkeypatch.setattr(runs, "RECORDS", tmp_path)
     with pytest.raises(AssignmentError, match=r"no record cifar_frozen; `make train`"):
-        readme.table()
+        readme.results_table()
 
 
 def test_only_the_place_between_the_marks_changes(tmp_path: Path) -> None:
@@ -72,4 +72,4 @@ def test_only_the_place_between_the_marks_changes(tmp_path: Path) -> None:
         CLOSING,
         "after",
     )
-    assert readme.table().splitlines() == lines[2:-2]
+    assert readme.results_table().splitlines() == lines[2:-2]

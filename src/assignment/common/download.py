@@ -93,17 +93,17 @@ class Effort:
     timeout: float = 30.0
 
 
-STUBBORN = Effort()
+PATIENT = Effort()
 BRIEF = Effort(patience=300.0, attempts=2, timeout=10.0)
 
 
-def is_whole(file: RemoteFile, folder: Path) -> bool:
+def is_verified(file: RemoteFile, folder: Path) -> bool:
     """Whether the file is in the folder with the right checksum."""
     path = folder / file.name
     return path.is_file() and sha256(path) == file.sha256
 
 
-def fetch(file: RemoteFile, folder: Path, effort: Effort = STUBBORN) -> Path:
+def fetch(file: RemoteFile, folder: Path, effort: Effort = PATIENT) -> Path:
     """Return the verified local path of a file, downloading what is missing of it.
 
     Parameters
@@ -124,7 +124,7 @@ def fetch(file: RemoteFile, folder: Path, effort: Effort = STUBBORN) -> Path:
     """
     path = folder / file.name
     try:
-        if is_whole(file, folder):
+        if is_verified(file, folder):
             return path
         found = "a damaged file (its checksum differs)" if path.exists() else "no file"
         folder.mkdir(parents=True, exist_ok=True)
@@ -316,7 +316,7 @@ class Archive:
     folder: str
     files: Mapping[str, str]
 
-    def obtain(self, effort: Effort = STUBBORN) -> Path:
+    def obtain(self, effort: Effort = PATIENT) -> Path:
         """Return the folder with the files; unpack, or download and unpack, what is missing."""
         data = settings.data_folder()
         folder = data / self.folder

@@ -11,7 +11,7 @@ from typing import Any, ParamSpec
 
 import matplotlib as mpl
 from cycler import cycler
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as MatplotlibFigure
 
 from assignment.common import settings
 from assignment.common.runs import Record
@@ -37,7 +37,7 @@ STYLE: dict[Any, Any] = {
 Arguments = ParamSpec("Arguments")
 
 
-class Drawing(Figure):
+class Figure(MatplotlibFigure):
     """A figure with alternative text that states its finding."""
 
     alt: str = ""
@@ -60,34 +60,34 @@ class Drawing(Figure):
         return {"image/png": self.png(), "text/plain": repr(self)}, {"image/png": size}
 
 
-def save_figure(drawing: Drawing, name: str, made_from: Iterable[Record] = ()) -> Drawing:
+def save_figure(figure: Figure, name: str, made_from: Iterable[Record] = ()) -> Figure:
     """Save a figure under a stable name in the figures folder, and return it to be looked at.
 
     The picture names the records that it was drawn from, so that one that is stale can be found.
     """
-    drawing.records = ", ".join(sorted({f"{r.name} {r.sha256[:16]}" for r in made_from}))
+    figure.records = ", ".join(sorted({f"{r.name} {r.sha256[:16]}" for r in made_from}))
     folder = settings.figures_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.png").write_bytes(drawing.png())
-    return drawing
+    (folder / f"{name}.png").write_bytes(figure.png())
+    return figure
 
 
-def drawn(function: Callable[Arguments, Drawing]) -> Callable[Arguments, Drawing]:
+def styled(function: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
     """Draw in the one style, and stamp what was drawn from the sample."""
 
     @functools.wraps(function)
-    def styled(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Drawing:
+    def draw(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Figure:
         with mpl.rc_context(STYLE):
-            drawing = function(*args, **kwargs)
+            figure = function(*args, **kwargs)
             if settings.mode() is Mode.SAMPLE:
-                drawing.alt = f"{settings.SAMPLE_WARNING}. {drawing.alt}"
-                drawing.text(
+                figure.alt = f"{settings.SAMPLE_WARNING}. {figure.alt}"
+                figure.text(
                     0.5, 0.5, "SAMPLE", ha="center", va="center", rotation=30, fontsize=60,
                     color="black", alpha=0.12, weight="bold", zorder=100,
                 )  # fmt: skip
-            return drawing
+            return figure
 
-    return styled
+    return draw
 
 
 def heatmap(axes: Any, numbers: Any, **how: Any) -> None:
@@ -99,8 +99,8 @@ def heatmap(axes: Any, numbers: Any, **how: Any) -> None:
     axes.grid(visible=False)
 
 
-def empty(width: float, height: float, alt: str) -> Drawing:
+def new_figure(width: float, height: float, alt: str) -> Figure:
     """Begin a figure of a size in inches (the page is 7 wide) with its alternative text."""
-    drawing = Drawing(figsize=(width, height), layout="constrained")
-    drawing.alt = alt
-    return drawing
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.alt = alt
+    return figure

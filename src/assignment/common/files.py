@@ -1,11 +1,18 @@
-"""Files: their checksums, and what is said of them."""
+"""Files: written whole or not at all, their checksums, and how a page names them.
+
+Whatever a run leaves behind (a record, a checkpoint, a piece of a cache) goes through `write_whole`:
+an interruption leaves the old file or the new one, never half of one.
+"""
 
 import hashlib
-from collections.abc import Mapping
+import os
+import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-from assignment.common.settings import PROJECT
+from assignment.common.settings import PROJECT, report
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,7 @@ def fingerprint(files: Mapping[str, str]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def shown(path: Path) -> str:
+def display_path(path: Path) -> str:
     """Write a path the way a page may show it: relative to the project, else its name alone."""
     try:
         return path.resolve().relative_to(PROJECT).as_posix()
@@ -54,3 +61,29 @@ def sha256(path: Path) -> str:
     """Checksum of a file, as lower-case hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file under a temporary name of its own, flush it to the disk, then rename it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, part = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(part, 0o644)  # mkstemp lets nobody else read it
+        os.replace(part, path)
+    except BaseException:
+        Path(part).unlink(missing_ok=True)
+        raise
+
+
+def write_if_possible(path: Path, write: Callable[[BinaryIO], object]) -> bool:
+    """Write a file whole; where the disk is full or the folder read-only, say so and go on."""
+    try:
+        write_whole(path, write)
+    except OSError as error:
+        report(f"{display_path(path)} could not be kept ({error.strerror or error}); going on.")
+        return False
+    return True

@@ -2,7 +2,7 @@
 
 A record is two files: ``NAME.json`` to be read by people (config, facts, the checksum of the other)
 and ``NAME.npz`` with the numbers. Records in ``data/records/`` are committed and never written by a
-run; fresh runs go to ``data/runs/``, and `keep` promotes them.
+run; fresh runs go to ``data/runs/``, and `promote` promotes them.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ import torch
 from assignment.common import files, settings
 from assignment.common.settings import PROJECT, AssignmentError, Mode, report
 
-KEPT = PROJECT / "data" / "records"
+RECORDS = PROJECT / "data" / "records"
 
 
 @dataclass(frozen=True)
@@ -98,23 +98,23 @@ def run_or_load(
     """
     wanted = _plain(config)
     if settings.mode() is Mode.RECORDED:
-        kept = load(KEPT, name)
-        for record in (kept, load(runs_folder(), name)):
+        kept = read_record(RECORDS, name)
+        for record in (kept, read_record(runs_folder(), name)):
             if record is not None and record.config == wanted:
                 if not quiet:
-                    report(told([record]))
+                    report(summary([record]))
                 return record
         report(f"{name}: {_difference(kept, wanted)}{_announced(estimate)}")
     started = time.monotonic()
     made = run()
     outcome = made if isinstance(made, Outcome) else Outcome(made, {})
     arrays = {key: np.asarray(value) for key, value in outcome.arrays.items()}
-    about = facts(time.monotonic() - started) | _plain(outcome.facts)
+    about = describe_run(time.monotonic() - started) | _plain(outcome.facts)
     record = Record(name, wanted, arrays, about)
-    return record if settings.mode() is Mode.SAMPLE else save(record, runs_folder())
+    return record if settings.mode() is Mode.SAMPLE else write_record(record, runs_folder())
 
 
-def told(found: Sequence[Record]) -> str:
+def summary(found: Sequence[Record]) -> str:
     """Say in one line which runs are shown, where they ran and how long they took."""
     seconds = sum(record.facts["seconds"] for record in found)
     devices = ", ".join(sorted({record.facts["device"] for record in found}))
@@ -122,7 +122,7 @@ def told(found: Sequence[Record]) -> str:
     return f"{what}: {seconds:,.0f} s of computing on {devices}, kept as recorded."
 
 
-def save(record: Record, folder: Path) -> Record:
+def write_record(record: Record, folder: Path) -> Record:
     """Write a record, the numbers first: a record is whole once its .json is there."""
     folder.mkdir(parents=True, exist_ok=True)
     stream = io.BytesIO()
@@ -137,7 +137,7 @@ def save(record: Record, folder: Path) -> Record:
     return replace(record, sha256=digest)
 
 
-def load(folder: Path, name: str) -> Record | None:
+def read_record(folder: Path, name: str) -> Record | None:
     """Read a record; None where there is none, an error where it is damaged."""
     path = folder / f"{name}.json"
     if not path.is_file():
@@ -151,11 +151,11 @@ def load(folder: Path, name: str) -> Record | None:
             arrays = {key: file[key] for key in file.files}
         return Record(name, about["config"], arrays, about["facts"], about["sha256"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        mend = "`git checkout` it" if folder == KEPT else "Delete it; it is made again"
-        raise AssignmentError(f"{files.shown(path)} is damaged ({error}). {mend}.") from None
+        mend = "`git checkout` it" if folder == RECORDS else "Delete it; it is made again"
+        raise AssignmentError(f"{files.display_path(path)} is damaged ({error}). {mend}.") from None
 
 
-def facts(seconds: float) -> dict[str, Any]:
+def describe_run(seconds: float) -> dict[str, Any]:
     """Describe where a run took place, and how long it took."""
     on = settings.device()
     return {
@@ -178,11 +178,11 @@ def commit() -> str:
     return run.stdout.strip() or "unknown"
 
 
-def keep() -> list[str]:
+def promote() -> list[str]:
     """Promote fresh runs to records; returns their names. Only committed code makes records."""
     fresh = sorted(path.stem for path in runs_folder().glob("*.json"))
     for name in fresh:
-        record = load(runs_folder(), name)
+        record = read_record(runs_folder(), name)
         assert record is not None, "just listed"
         made_by = record.facts["code"]
         if made_by == "unknown" or made_by.endswith("-changed"):
@@ -190,10 +190,10 @@ def keep() -> list[str]:
                 f"The run {name} was made by code that is not committed ({made_by}). Commit, run "
                 "`make train` again, then `make keep`."
             )
-    KEPT.mkdir(parents=True, exist_ok=True)
+    RECORDS.mkdir(parents=True, exist_ok=True)
     for name in fresh:
         for ending in (".npz", ".json"):
-            shutil.move(runs_folder() / f"{name}{ending}", KEPT / f"{name}{ending}")
+            shutil.move(runs_folder() / f"{name}{ending}", RECORDS / f"{name}{ending}")
     return fresh
 
 

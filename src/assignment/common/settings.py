@@ -102,12 +102,12 @@ def precision(on: torch.device) -> torch.dtype:
     """Choose the type for the network's products: bfloat16 where the device gains from it."""
     if on.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    if on.type == "cpu" and cpu_has_bf16():
+    if on.type == "cpu" and cpu_has_bfloat16():
         return torch.bfloat16
     return torch.float32
 
 
-def cpu_has_bf16() -> bool:
+def cpu_has_bfloat16() -> bool:
     """Whether this CPU multiplies bfloat16 in hardware (AMX or AVX512-BF16).
 
     Without such units bfloat16 is emulated, and slower than float32.

@@ -80,7 +80,7 @@ class Banner:
 
 
 @dataclass(frozen=True)
-class Code:
+class Listing:
     """The source of a function, shown in a notebook so that what is read is what ran."""
 
     text: str
@@ -93,9 +93,9 @@ class Code:
         return f"```python\n{self.text}```"
 
 
-def source_of(*functions: Callable[..., object]) -> Code:
+def show_code(*functions: Callable[..., object]) -> Listing:
     """Return the source of functions or classes, highlighted where a page can."""
-    return Code("\n\n".join(inspect.getsource(function) for function in functions))
+    return Listing("\n\n".join(inspect.getsource(function) for function in functions))
 
 
 def banner() -> Banner:
@@ -103,7 +103,7 @@ def banner() -> Banner:
     return Banner(mode())
 
 
-def describe(*sources: Source, seed: int = 0) -> Description:
+def describe_setup(*sources: Source, seed: int = 0) -> Description:
     """Describe this machine, and each dataset and the weights: official or not.
 
     Parameters

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from assignment.common import files, settings
-from assignment.common.download import MEND, STUBBORN, Archive, Effort, RemoteFile
+from assignment.common.download import MEND, PATIENT, Archive, Effort, RemoteFile
 from assignment.common.files import Source
 from assignment.common.settings import AssignmentError, Mode
 from assignment.images import sample
@@ -98,7 +98,7 @@ class Cifar10:
     source: Source
 
 
-def few(data: Cifar10, each: int) -> Cifar10:
+def first_per_class(data: Cifar10, each: int) -> Cifar10:
     """Keep only the first few training images of every class; the other splits stay."""
     labels = data.train.labels
     kept = [(labels == label).nonzero()[:each, 0] for label in range(len(data.classes))]
@@ -112,7 +112,7 @@ def few(data: Cifar10, each: int) -> Cifar10:
     return replace(data, train=Split(data.train.images[chosen], labels[chosen]), source=source)
 
 
-def load(split: int = 0, effort: Effort = STUBBORN) -> Cifar10:
+def load(split: int = 0, effort: Effort = PATIENT) -> Cifar10:
     """Load CIFAR-10: synthetic in sample mode, else local files, else downloaded ones.
 
     Parameters

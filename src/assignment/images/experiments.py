@@ -23,8 +23,8 @@ from assignment.common.runs import Outcome, Record
 from assignment.common.settings import Mode
 from assignment.images import features, pixels, resnet, training
 from assignment.images.cifar10 import Cifar10, Split, validation_mask
-from assignment.images.features import View, size_here
-from assignment.images.linear import Certificate, Reading, SoftmaxRegression, certificate
+from assignment.images.features import Preprocessing, size_for_mode
+from assignment.images.linear import FeatureSet, OptimalityGap, SoftmaxRegression, optimality_gap
 from assignment.images.predictions import Predictions
 from assignment.images.resnet import Backbone
 from assignment.images.training import Recipe
@@ -34,19 +34,19 @@ HEADLINE = "cifar_frozen"  # the record whose weights a page names first
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A trained model's record, and what it said about the images that it did not learn from.
+class Result:
+    """A trained model's record, and what it predicts for the images that it did not learn from.
 
     Attributes
     ----------
     record : Record
-    said : mapping of str to Predictions
+    predictions : mapping of str to Predictions
         ``"validation"`` and, where the test set was asked, ``"test"``; with ``" mirrored"``
-        behind, the mean of what was said about an image and its mirror image.
+        behind, the mean of the logits for an image and its mirror image.
     """
 
     record: Record
-    said: Mapping[str, Predictions]
+    predictions: Mapping[str, Predictions]
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -55,17 +55,17 @@ class Answer:
 
     @property
     def history(self) -> np.ndarray:
-        """One row per epoch, with the fields of `training.Epoch`, float64 [epochs, 4]."""
+        """One row per epoch, with the fields of `training.EpochMetrics`, float64 [epochs, 4]."""
         return self.record.arrays["history"]
 
 
 def weights() -> Source:
     """Say which pretrained weights the results that are shown came from."""
-    kept = runs.load(runs.KEPT, HEADLINE) if settings.mode() is Mode.RECORDED else None
-    return Source(**kept.facts["weights"]) if kept else resnet.expected_source()
+    kept = runs.read_record(runs.RECORDS, HEADLINE) if settings.mode() is Mode.RECORDED else None
+    return Source(**kept.facts["weights"]) if kept else resnet.expected_weights()
 
 
-def seen(data: Cifar10, first: int | None, final: bool) -> dict[str, Split]:
+def splits_for(data: Cifar10, first: int | None, final: bool) -> dict[str, Split]:
     """Return what a run may see, on the device: the test images only when the recipe is final."""
     train = Split(data.train.images[:first], data.train.labels[:first])
     splits = {"train": train, "validation": data.validation}
@@ -74,17 +74,17 @@ def seen(data: Cifar10, first: int | None, final: bool) -> dict[str, Split]:
     return {name: split.to(settings.device()) for name, split in splits.items()}
 
 
-def learned(
+def train_and_evaluate(
     model: nn.Module,
     splits: Mapping[str, Split],
     recipe: Recipe,
-    look: training.Look,
+    look: training.Transform,
     backbone: Backbone,
     final: bool,
     checkpoint: Path | None = None,
 ) -> Outcome:
     """Train, then ask once: the outcome of either way."""
-    fit = training.fit(model, splits["train"], splits["validation"], recipe, look, checkpoint)
+    fit = training.train(model, splits["train"], splits["validation"], recipe, look, checkpoint)
     arrays = {"history": np.array([list(asdict(epoch).values()) for epoch in fit.history])}
     learned = [p for p in model.parameters() if p.requires_grad]
     facts: dict[str, Any] = {
@@ -99,51 +99,51 @@ def learned(
     for name, split in splits.items():
         if name == "train" and not final:
             continue
-        logits = training.logits(fit.model, split.images, look)
-        said = Predictions(logits, split.labels.cpu())
-        facts[name] = {"accuracy": said.accuracy, "loss": said.loss}
+        logits = training.predict_logits(fit.model, split.images, look)
+        predictions = Predictions(logits, split.labels.cpu())
+        facts[name] = {"accuracy": predictions.accuracy, "loss": predictions.loss}
         if name in HELD_OUT and final:
             arrays[f"{name} logits"] = logits.numpy()
             if split.images.ndim == 4:
-                turned = training.logits(fit.model, split.images.flip(3), look)
+                turned = training.predict_logits(fit.model, split.images.flip(3), look)
                 arrays[f"{name} mirrored logits"] = ((logits + turned) / 2).numpy()
     if final and isinstance(fit.model, SoftmaxRegression):
         arrays |= {n: value.cpu().numpy() for n, value in fit.model.state_dict().items()}
     return Outcome(arrays, facts)
 
 
-def answered(record: Record, data: Cifar10) -> Answer:
+def read_result(record: Record, data: Cifar10) -> Result:
     """Put what a record says about images beside what they are."""
     labels = {"validation": data.validation.labels.cpu(), "test": data.test.labels.cpu()}
-    said = {
+    predictions = {
         key.removesuffix(" logits"): Predictions(torch.from_numpy(logits), labels[key.split()[0]])
         for key, logits in record.arrays.items()
         if key.endswith(" logits")
     }
-    return Answer(record, said)
+    return Result(record, predictions)
 
 
-def identity(data: Cifar10, first: int | None, final: bool) -> dict[str, Any]:
+def data_key(data: Cifar10, first: int | None, final: bool) -> dict[str, Any]:
     """Name the images of a run: the part of its config that every run has."""
     held_back = hashlib.sha256(data.validation.images.cpu().numpy().tobytes()).hexdigest()
     return {"data": data.source.sha256, "validation": held_back, "first": first, "final": final}
 
 
-def quick(recipe: Recipe, most: int = 3) -> Recipe:
+def shorten_for_sample(recipe: Recipe, most: int = 3) -> Recipe:
     """Return the recipe asked for; in sample mode one of few epochs, for a thousand images."""
     if settings.mode() is not Mode.SAMPLE:
         return recipe
     return replace(recipe, epochs=min(recipe.epochs, most), batch=min(recipe.batch, 64))
 
 
-def head(
+def linear_probe(
     name: str,
     data: Cifar10,
-    reading: Reading,
+    reading: FeatureSet,
     recipe: Recipe,
     first: int | None = None,
     final: bool = False,
-) -> Answer:
+) -> Result:
     """Train a linear layer on frozen features, or load the run that did.
 
     Parameters
@@ -156,53 +156,59 @@ def head(
     first : int, optional
         Learn from the first so many training images alone.
     final : bool
-        Whether the recipe is finished: only then the test set is asked, once, and what was said
-        about every image is kept.
+        Whether the recipe is finished: only then it is evaluated on the test set, once,
+        and the logits of every image are kept.
     """
-    recipe = quick(recipe)
+    recipe = shorten_for_sample(recipe)
 
     def run() -> Outcome:
-        backbone = resnet.load()
-        splits = _read(backbone, reading, seen(data, first, final))
+        backbone = resnet.load_pretrained()
+        splits = _read(backbone, reading, splits_for(data, first, final))
         model = SoftmaxRegression(splits["train"].images).to(settings.device())
-        outcome = learned(model, splits, recipe, _as_they_are, backbone, final)
+        outcome = train_and_evaluate(model, splits, recipe, _as_they_are, backbone, final)
         # The features may have come from the cache: what they cost is measured anew.
-        pace = sum(features.pace(backbone, view) for view in reading.all_views()) if final else 0.0
+        pace = (
+            sum(features.seconds_per_image(backbone, view) for view in reading.all_views())
+            if final
+            else 0.0
+        )
         extraction = pace * (len(splits["train"]) + len(splits["validation"]))
         cost = {"extraction seconds": round(extraction, 1)}
         return Outcome(outcome.arrays, {**outcome.facts, **cost})
 
-    config = identity(data, first, final) | {"reading": asdict(reading), "recipe": asdict(recipe)}
+    config = data_key(data, first, final) | {"reading": asdict(reading), "recipe": asdict(recipe)}
     wait = partial(_waiting, reading, data, recipe, first, final)
-    return answered(runs.run_or_load(name, config, run, wait, quiet=True), data)
+    return read_result(runs.run_or_load(name, config, run, wait, quiet=True), data)
 
 
-def sweep(name: str, data: Cifar10, reading: Reading, recipes: Sequence[Recipe]) -> list[float]:
+def weight_decay_sweep(
+    name: str, data: Cifar10, reading: FeatureSet, recipes: Sequence[Recipe]
+) -> list[float]:
     """Return the validation accuracy of a linear layer for each of several recipes."""
-    recipes = [quick(recipe) for recipe in recipes]
+    recipes = [shorten_for_sample(recipe) for recipe in recipes]
 
     def run() -> Outcome:
-        backbone = resnet.load()
-        splits = _read(backbone, reading, seen(data, None, False))
+        backbone = resnet.load_pretrained()
+        splits = _read(backbone, reading, splits_for(data, None, False))
         accuracies = [_head(splits, recipe)[1] for recipe in recipes]
         return Outcome({"accuracy": np.array(accuracies)}, {"weights": asdict(backbone.source)})
 
-    config = identity(data, None, False)
+    config = data_key(data, None, False)
     config |= {"reading": asdict(reading), "recipes": [asdict(recipe) for recipe in recipes]}
     wait = partial(_waiting, reading, data, recipes[0], layers=len(recipes))
     found = runs.run_or_load(name, config, run, wait, quiet=True)
     return [float(accuracy) for accuracy in found.arrays["accuracy"]]
 
 
-def over_splits(
-    name: str, data: Cifar10, reading: Reading, recipe: Recipe, count: int = 5
+def accuracy_over_splits(
+    name: str, data: Cifar10, reading: FeatureSet, recipe: Recipe, count: int = 5
 ) -> list[float]:
     """Return the validation accuracy on each of several ways to split the training images."""
-    recipe = quick(recipe)
+    recipe = shorten_for_sample(recipe)
 
     def run() -> Outcome:
-        backbone = resnet.load()
-        read = _read(backbone, reading, seen(data, None, False))
+        backbone = resnet.load_pretrained()
+        read = _read(backbone, reading, splits_for(data, None, False))
         images = torch.cat([read["train"].images, read["validation"].images])
         labels = torch.cat([read["train"].labels, read["validation"].labels])
         accuracies = []
@@ -215,34 +221,36 @@ def over_splits(
             accuracies.append(_head(resplit, recipe)[1])
         return Outcome({"accuracy": np.array(accuracies)}, {"weights": asdict(backbone.source)})
 
-    config = identity(data, None, False)
+    config = data_key(data, None, False)
     config |= {"reading": asdict(reading), "recipe": asdict(recipe), "splits": count}
     wait = partial(_waiting, reading, data, recipe, layers=count)
     found = runs.run_or_load(name, config, run, wait, quiet=True)
     return [float(accuracy) for accuracy in found.arrays["accuracy"]]
 
 
-def certified(name: str, data: Cifar10, reading: Reading, recipe: Recipe) -> Certificate:
+def check_optimality(
+    name: str, data: Cifar10, reading: FeatureSet, recipe: Recipe
+) -> OptimalityGap:
     """Hold the layer that a recipe ends with against scikit-learn's optimum; see `certificate`."""
-    recipe = quick(recipe)
+    recipe = shorten_for_sample(recipe)
 
     def run() -> Outcome:
-        backbone = resnet.load()
-        splits = _read(backbone, reading, seen(data, None, False))
+        backbone = resnet.load_pretrained()
+        splits = _read(backbone, reading, splits_for(data, None, False))
         layer, _ = _head(splits, recipe)
-        found = certificate(layer, splits["train"], splits["validation"], recipe.weight_decay)
+        found = optimality_gap(layer, splits["train"], splits["validation"], recipe.weight_decay)
         numbers = {name: np.array(value) for name, value in asdict(found).items()}
         return Outcome(numbers, {"weights": asdict(backbone.source)})
 
-    config = identity(data, None, False)
+    config = data_key(data, None, False)
     config |= {"reading": asdict(reading), "recipe": asdict(recipe), "certificate": True}
     wait = partial(_waiting, reading, data, recipe)
     found = runs.run_or_load(name, config, run, wait, quiet=True)
-    return Certificate(**{name: value.item() for name, value in found.arrays.items()})
+    return OptimalityGap(**{name: value.item() for name, value in found.arrays.items()})
 
 
 def _read(
-    backbone: resnet.Backbone, reading: Reading, splits: Mapping[str, Split]
+    backbone: resnet.Backbone, reading: FeatureSet, splits: Mapping[str, Split]
 ) -> dict[str, Split]:
     """Put the features of images in their place."""
     return {
@@ -254,12 +262,12 @@ def _read(
 def _head(splits: Mapping[str, Split], recipe: Recipe) -> tuple[SoftmaxRegression, float]:
     """Train a linear layer; return it as the recipe keeps it, and its validation accuracy."""
     layer = SoftmaxRegression(splits["train"].images).to(settings.device())
-    fit = training.fit(layer, splits["train"], splits["validation"], recipe, _as_they_are)
+    fit = training.train(layer, splits["train"], splits["validation"], recipe, _as_they_are)
     return layer, fit.history[fit.best].validation_accuracy
 
 
 def _waiting(
-    reading: Reading,
+    reading: FeatureSet,
     data: Cifar10,
     recipe: Recipe,
     first: int | None = None,
@@ -267,57 +275,61 @@ def _waiting(
     layers: int = 1,
 ) -> float:
     """Estimate the time for features that are not cached yet, and for linear layers on them."""
-    backbone, splits = resnet.load(), seen(data, first, final)
+    backbone, splits = resnet.load_pretrained(), splits_for(data, first, final)
     images = [split.images for split in splits.values()]
-    extraction = sum(features.seconds(backbone, images, view) for view in reading.all_views())
-    one = features.extract(backbone.network, images[0][:1], View(32))
+    extraction = sum(
+        features.estimate_seconds(backbone, images, view) for view in reading.all_views()
+    )
+    one = features.extract_features(backbone.network, images[0][:1], Preprocessing(32))
     blank = torch.zeros(
         1, sum(one[stage].shape[1] for stage in reading.stages) * len(reading.sizes)
     )
     layer = SoftmaxRegression(torch.cat([blank, blank])).to(settings.device())
     labels = splits["train"].labels
     train = Split(blank.to(labels.device).expand(len(labels), -1), labels)
-    return extraction + layers * training.seconds(layer, train, recipe, _as_they_are)
+    return extraction + layers * training.estimate_seconds(layer, train, recipe, _as_they_are)
 
 
 def _as_they_are(inputs: Tensor, _: training.Moment | None) -> Tensor:
     return inputs
 
 
-def in_name_only(
+def batchnorm_mistake(
     name: str,
     data: Cifar10,
     size: int,
     recipe: Recipe,
     first: int | None = None,
     batch: int = 128,
-) -> Answer:
+) -> Result:
     """Make the mistake of leaving BatchNorm in train mode while the features are read.
 
     No weight changes, but each image is normalised by the batch that it happens to be in, and the
     running statistics drift meanwhile; validation then uses what they have become.
     """
-    recipe = quick(recipe)
+    recipe = shorten_for_sample(recipe)
 
     def run() -> Outcome:
-        backbone = resnet.load()
-        network, view = copy.deepcopy(backbone.network), View(size_here(size))
+        backbone = resnet.load_pretrained()
+        network, view = copy.deepcopy(backbone.network), Preprocessing(size_for_mode(size))
         splits = {}
-        for split, shown in seen(data, first, False).items():
+        for split, shown in splits_for(data, first, False).items():
             network.train(split == "train")
-            found = features.extract(network, shown.images, view, batch)
+            found = features.extract_features(network, shown.images, view, batch)
             splits[split] = Split(found["layer4"], shown.labels.cpu()).to(settings.device())
         model = SoftmaxRegression(splits["train"].images).to(settings.device())
-        return learned(model, splits, recipe, _as_they_are, backbone, False)
+        return train_and_evaluate(model, splits, recipe, _as_they_are, backbone, False)
 
-    config = identity(data, first, False)
+    config = data_key(data, first, False)
     config |= {"train mode": [size, batch], "recipe": asdict(recipe)}
 
     def wait() -> float:
-        images = sum(map(len, seen(data, first, False).values()))
-        return images * features.pace(resnet.load(), View(size_here(size)))
+        images = sum(map(len, splits_for(data, first, False).values()))
+        return images * features.seconds_per_image(
+            resnet.load_pretrained(), Preprocessing(size_for_mode(size))
+        )
 
-    return answered(runs.run_or_load(name, config, run, wait, quiet=True), data)
+    return read_result(runs.run_or_load(name, config, run, wait, quiet=True), data)
 
 
 @dataclass(frozen=True)
@@ -332,7 +344,7 @@ class Plan:
     judged : int, optional
         Pixels a side whenever the network is judged; the last of `sizes` where not given.
     trained : str
-        The first part that learns, see `resnet.classifier`.
+        The first part that learns, see `resnet.build_classifier`.
     pretrained : bool
     shift : int
         How far, in stored pixels, an image is moved at most before it is enlarged.
@@ -347,12 +359,12 @@ class Plan:
 
     def look(self, images: Tensor, moment: training.Moment | None) -> Tensor:
         """uint8 [N, 3, 32, 32] to network input, mirrored and shifted while training."""
-        small, size = pixels.scale(images), self.judged or self.sizes[-1]
+        small, size = pixels.to_float(images), self.judged or self.sizes[-1]
         if moment is not None:
             small = pixels.augment(small, moment.generator, self.shift)
             size = self.sizes[min(moment.epoch, len(self.sizes) - 1)]
-        shown = pixels.resize(pixels.normalise(small), size_here(size))
-        return resnet.laid_out(shown, shown.device)
+        shown = pixels.resize(pixels.normalise(small), size_for_mode(size))
+        return resnet.match_layout(shown, shown.device)
 
 
 # For the impatient: about ten minutes on two cores of a laptop without bfloat16.
@@ -361,30 +373,32 @@ IMPATIENT = Plan(Recipe(epochs=2, lr=0.01, smoothing=0.1), sizes=(48,))
 
 def finetune(
     name: str, data: Cifar10, plan: Plan, first: int | None = None, final: bool = False
-) -> Answer:
+) -> Result:
     """Train the network on images, or load the run that did; parameters as in `frozen.head`."""
-    plan = replace(plan, recipe=quick(plan.recipe, most=3 if final else 1))
-    config = identity(data, first, final) | {"plan": asdict(plan)}
+    plan = replace(plan, recipe=shorten_for_sample(plan.recipe, most=3 if final else 1))
+    config = data_key(data, first, final) | {"plan": asdict(plan)}
 
     def network(backbone: resnet.Backbone) -> nn.Module:
-        made = resnet.classifier(
+        made = resnet.build_classifier(
             backbone, len(data.classes), plan.trained, plan.pretrained, plan.recipe.seed
         )
-        return resnet.placed(made, settings.device())
+        return resnet.to_device(made, settings.device())
 
     def run() -> Outcome:
-        backbone = resnet.load()
-        splits = seen(data, first, final)
+        backbone = resnet.load_pretrained()
+        splits = splits_for(data, first, final)
         checkpoint = None
         if settings.mode() is not Mode.SAMPLE:
             known = json.dumps([config, backbone.source.sha256], sort_keys=True).encode()
             checkpoint = runs.runs_folder() / f"{name}-{hashlib.sha256(known).hexdigest()[:16]}.pt"
-        return learned(
+        return train_and_evaluate(
             network(backbone), splits, plan.recipe, plan.look, backbone, final, checkpoint
         )
 
     def estimate() -> float:
-        train = seen(data, first, final)["train"]
-        return training.seconds(network(resnet.load()), train, plan.recipe, plan.look)
+        train = splits_for(data, first, final)["train"]
+        return training.estimate_seconds(
+            network(resnet.load_pretrained()), train, plan.recipe, plan.look
+        )
 
-    return answered(runs.run_or_load(name, config, run, estimate, quiet=True), data)
+    return read_result(runs.run_or_load(name, config, run, estimate, quiet=True), data)

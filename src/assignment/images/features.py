@@ -29,11 +29,11 @@ from assignment.images.resnet import Backbone
 
 PIECE = 2_500  # images in one file of the cache: a minute of work on a laptop
 Features = dict[str, Tensor]
-KINDS = {"layer2", "layer3", "layer4", "layer4 peaks", "layer4 quarters"}
+FEATURE_NAMES = {"layer2", "layer3", "layer4", "layer4 peaks", "layer4 quarters"}
 
 
 @dataclass(frozen=True)
-class View:
+class Preprocessing:
     """One way of showing images to the network.
 
     Attributes
@@ -62,7 +62,7 @@ class View:
         return shown.flip(3) if self.mirrored else shown
 
 
-def summaries(network: nn.Module, shown: Tensor) -> Features:
+def pooled_features(network: nn.Module, shown: Tensor) -> Features:
     """Run the network stage by stage and summarise what the last three stages see.
 
     Parameters
@@ -90,7 +90,9 @@ def summaries(network: nn.Module, shown: Tensor) -> Features:
     return features
 
 
-def extract(network: nn.Module, images: Tensor, view: View, batch: int = 50) -> Features:
+def extract_features(
+    network: nn.Module, images: Tensor, view: Preprocessing, batch: int = 50
+) -> Features:
     """Show images to a network as it is, in whatever mode it is in; nothing is cached.
 
     Parameters
@@ -102,16 +104,18 @@ def extract(network: nn.Module, images: Tensor, view: View, batch: int = 50) -> 
         Images at a time. Small enough to stay in a CPU's cache.
     """
     on = settings.device()
-    network = resnet.placed(network, on)
+    network = resnet.to_device(network, on)
     found: list[Features] = []
-    with torch.inference_mode(), resnet.mixed(on):
+    with torch.inference_mode(), resnet.autocast(on):
         for some in images.split(batch):
-            shown = resnet.laid_out(view.prepare(some.to(on)), on)
-            found.append({name: f.float().cpu() for name, f in summaries(network, shown).items()})
+            shown = resnet.match_layout(view.prepare(some.to(on)), on)
+            found.append(
+                {name: f.float().cpu() for name, f in pooled_features(network, shown).items()}
+            )
     return {name: torch.cat([features[name] for features in found]) for name in found[0]}
 
 
-def frozen(backbone: Backbone, images: Tensor, view: View) -> Features:
+def cached_features(backbone: Backbone, images: Tensor, view: Preprocessing) -> Features:
     """Return the features of images, from the cache as far as it goes.
 
     Parameters
@@ -123,11 +127,11 @@ def frozen(backbone: Backbone, images: Tensor, view: View) -> Features:
     Returns
     -------
     dict of str to Tensor, float32 [N, D]
-        See `summaries`.
+        See `pooled_features`.
     """
-    network = folded(backbone.network)
+    network = fold_batchnorm(backbone.network)
     if settings.mode() is Mode.SAMPLE:
-        return extract(network, images, view)
+        return extract_features(network, images, view)
     folder = cache_folder() / cache_key(backbone, view)
     pieces = images.split(PIECE)
     found = [
@@ -137,29 +141,29 @@ def frozen(backbone: Backbone, images: Tensor, view: View) -> Features:
     return {name: torch.cat([features[name] for features in found]) for name in found[0]}
 
 
-def seconds(backbone: Backbone, images: Sequence[Tensor], view: View) -> float:
+def estimate_seconds(backbone: Backbone, images: Sequence[Tensor], view: Preprocessing) -> float:
     """Estimate how long it takes until all these images have features, by showing a few."""
     folder = cache_folder() / cache_key(backbone, view)
     pieces = [piece for some in images for piece in some.split(PIECE)]
     missing = sum(len(piece) for piece in pieces if not _path(folder, piece).is_file())
-    return missing * pace(backbone, view) if missing else 0.0
+    return missing * seconds_per_image(backbone, view) if missing else 0.0
 
 
-def pace(backbone: Backbone, view: View) -> float:
+def seconds_per_image(backbone: Backbone, view: Preprocessing) -> float:
     """Measure the seconds that the features of one image take on this device."""
-    network, few = folded(backbone.network), torch.zeros(100, 3, 32, 32, dtype=torch.uint8)
-    extract(network, few[:50], view)  # the first time includes setting up
+    network, few = fold_batchnorm(backbone.network), torch.zeros(100, 3, 32, 32, dtype=torch.uint8)
+    extract_features(network, few[:50], view)  # the first time includes setting up
     started = time.perf_counter()
-    extract(network, few, view)
+    extract_features(network, few, view)
     return (time.perf_counter() - started) / len(few)
 
 
-def size_here(size: int) -> int:
+def size_for_mode(size: int) -> int:
     """Return the size asked for; in sample mode a small one, larger where more is asked for."""
     return 32 + size // 16 if settings.mode() is Mode.SAMPLE else size
 
 
-def folded(network: nn.Module) -> nn.Module:
+def fold_batchnorm(network: nn.Module) -> nn.Module:
     """Return a copy in eval mode with every BatchNorm folded into the convolution before it.
 
     The same function up to rounding, with a fifth less time on a CPU at 224 pixels.
@@ -179,7 +183,7 @@ def cache_folder() -> Path:
     return settings.data_folder() / "features"
 
 
-def cache_key(backbone: Backbone, view: View) -> str:
+def cache_key(backbone: Backbone, view: Preprocessing) -> str:
     """Name everything that features depend on besides the images: a short name and a checksum."""
     depends_on = {
         "view": asdict(view),
@@ -191,17 +195,17 @@ def cache_key(backbone: Backbone, view: View) -> str:
     return f"{view} {digest[:16]}".replace(" ", "-")
 
 
-def _piece(folder: Path, network: nn.Module, images: Tensor, view: View) -> Features:
+def _piece(folder: Path, network: nn.Module, images: Tensor, view: Preprocessing) -> Features:
     """Return the features of one piece, cached under the checksum of its images."""
     path = _path(folder, images)
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             cached = {name: torch.from_numpy(file[name]).float() for name in file.files}
-        if cached.keys() == KINDS and all(len(f) == len(images) for f in cached.values()):
+        if cached.keys() == FEATURE_NAMES and all(len(f) == len(images) for f in cached.values()):
             return cached
     except Exception:  # not there, or damaged, which can raise nearly anything: made again
         pass
-    made = extract(network, images, view)
+    made = extract_features(network, images, view)
     folder.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     with part.open("wb") as file:
@@ -216,4 +220,7 @@ def _path(folder: Path, images: Tensor) -> Path:
 
 
 # Read at import: later the file may say something else than what runs.
-CODE = [inspect.getsource(part) for part in (pixels, View, summaries, extract, folded)]
+CODE = [
+    inspect.getsource(part)
+    for part in (pixels, Preprocessing, pooled_features, extract_features, fold_batchnorm)
+]

@@ -10,18 +10,17 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
 from torch import Tensor
 
-from assignment.common.figures import GREY, PAGE_DPI, PALETTE, Drawing, drawn, empty, heatmap
-from assignment.images import predictions
+from assignment.common.figures import GREY, PAGE_DPI, PALETTE, Figure, heatmap, new_figure, styled
 from assignment.images.cifar10 import Split
-from assignment.images.predictions import Predictions, calibration
+from assignment.images.predictions import Predictions, calibration, top_correct, top_incorrect
 
 FEWEST = 10  # images in a bin whose share of right predictions is worth a dot
 
 
-@drawn
+@styled
 def class_examples(
     split: Split, classes: Sequence[str], augment: Callable[[Tensor], Tensor], columns: int = 6
-) -> Drawing:
+) -> Figure:
     """Draw the first images of every class, and beside them the same images augmented.
 
     Parameters
@@ -36,11 +35,11 @@ def class_examples(
     chosen = torch.stack([(split.labels == k).nonzero()[:columns, 0] for k in range(len(classes))])
     originals = split.images[chosen.flatten()].cpu()
     augmented = augment(split.images[chosen.flatten()]).cpu()
-    drawing = empty(
+    figure = new_figure(
         7, 5.6, f"{columns} training images of each of the {len(classes)} classes; on the right "
         "the same images mirrored and shifted at random, still easy to recognise.",
     )  # fmt: skip
-    left, right = drawing.subplots(1, 2)
+    left, right = figure.subplots(1, 2)
     for axes, images, title in (
         (left, originals / 255.0, "as stored (32 x 32 pixels)"),
         (right, augmented, "the same, as a training step sees them"),
@@ -51,23 +50,25 @@ def class_examples(
         axes.spines[:].set_visible(False)
     left.set_yticks([34 * (k + 0.5) - 1 for k in range(len(classes))], classes)
     left.tick_params(length=0)
-    return drawing
+    return figure
 
 
-@drawn
-def curves(histories: Mapping[str, np.ndarray], best: Mapping[str, int], alt: str) -> Drawing:
+@styled
+def learning_curves(
+    histories: Mapping[str, np.ndarray], best: Mapping[str, int], alt: str
+) -> Figure:
     """Draw loss and accuracy by epoch, one row per run.
 
     Parameters
     ----------
     histories : mapping of str to array [epochs, 4]
-        With the columns of `training.Epoch`.
+        With the columns of `training.EpochMetrics`.
     best : mapping of str to int
         The epoch, from 1, whose weights were kept.
     alt : str
     """
-    drawing = empty(7, 2.5 * len(histories) + 0.3, alt)
-    grid = drawing.subplots(len(histories), 2, squeeze=False)
+    figure = new_figure(7, 2.5 * len(histories) + 0.3, alt)
+    grid = figure.subplots(len(histories), 2, squeeze=False)
     for (name, history), (losses, accuracies) in zip(histories.items(), grid, strict=True):
         epochs = np.arange(1, len(history) + 1)
         for axes, column, label in ((losses, 0, "loss (nats)"), (accuracies, 1, "accuracy")):
@@ -77,15 +78,15 @@ def curves(histories: Mapping[str, np.ndarray], best: Mapping[str, int], alt: st
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.set(xlabel="epoch", ylabel=label, title=name)
         accuracies.yaxis.set_major_formatter(PercentFormatter(1.0))
-    lines, names = drawing.axes[0].get_legend_handles_labels()
-    drawing.legend(lines, names, loc="outside upper center", ncols=3)
-    return drawing
+    lines, names = figure.axes[0].get_legend_handles_labels()
+    figure.legend(lines, names, loc="outside upper center", ncols=3)
+    return figure
 
 
-@drawn
+@styled
 def accuracy_lines(
     accuracies: Mapping[str, Mapping[int, float]], label: str, alt: str, doubling: bool = False
-) -> Drawing:
+) -> Figure:
     """Draw validation accuracy against a whole number, one line per way of doing something.
 
     Parameters
@@ -98,8 +99,8 @@ def accuracy_lines(
     doubling : bool
         Whether equal steps of the axis are equal ratios.
     """
-    drawing = empty(7, 3, alt)
-    axes = drawing.subplots()
+    figure = new_figure(7, 3, alt)
+    axes = figure.subplots()
     for (way, found), marker in zip(accuracies.items(), "os^Dv", strict=False):
         axes.plot(list(found), list(found.values()), marker=marker, label=way)
     if doubling:
@@ -110,28 +111,30 @@ def accuracy_lines(
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set(xlabel=label, ylabel="validation accuracy")
     axes.legend()
-    return drawing
+    return figure
 
 
-@drawn
-def reliability(said: Mapping[str, Mapping[str, Predictions]], alt: str) -> Drawing:
+@styled
+def reliability_diagram(predictions: Mapping[str, Mapping[str, Predictions]], alt: str) -> Figure:
     """Draw accuracy against confidence, a panel per model and a line per variant of it.
 
     A bin of fewer than ten images tells nothing and is not drawn; it counts in the error.
 
     Parameters
     ----------
-    said : mapping of str to mapping of str to Predictions
+    predictions : mapping of str to mapping of str to Predictions
         Model to variant to predictions.
     alt : str
     """
-    drawing = empty(7, 3.7, alt)
+    figure = new_figure(7, 3.7, alt)
     for axes, (model, variants) in zip(
-        drawing.subplots(1, len(said), sharey=True, squeeze=False)[0], said.items(), strict=True
+        figure.subplots(1, len(predictions), sharey=True, squeeze=False)[0],
+        predictions.items(),
+        strict=True,
     ):
         axes.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls=":", label="as sure as right")
-        for (variant, found_there), marker in zip(variants.items(), "os^", strict=False):
-            found = calibration(found_there)
+        for (variant, found_of_variant), marker in zip(variants.items(), "os^", strict=False):
+            found = calibration(found_of_variant)
             told = found.count >= FEWEST
             axes.plot(
                 found.confidence[told], found.accuracy[told], marker=marker, ms=4,
@@ -139,18 +142,20 @@ def reliability(said: Mapping[str, Mapping[str, Predictions]], alt: str) -> Draw
             )  # fmt: skip
         axes.set(xlabel="mean confidence", title=model, xlim=(0, 1.02), ylim=(0, 1.02))
         axes.legend(loc="upper left", fontsize=8)
-    drawing.axes[0].set_ylabel("share that is right")
-    return drawing
+    figure.axes[0].set_ylabel("share that is right")
+    return figure
 
 
-@drawn
-def confusions(said: Mapping[str, Predictions], classes: Sequence[str], alt: str) -> Drawing:
+@styled
+def confusion_matrices(
+    predictions: Mapping[str, Predictions], classes: Sequence[str], alt: str
+) -> Figure:
     """Draw the errors of each model by true and predicted class; the diagonal is left out."""
-    drawing = empty(7, 4.4, alt)
-    panels = drawing.subplots(1, len(said), sharey=True, squeeze=False)[0]
+    figure = new_figure(7, 4.4, alt)
+    panels = figure.subplots(1, len(predictions), sharey=True, squeeze=False)[0]
     errors = {
         model: found.confusion - np.diag(found.confusion.diagonal())
-        for model, found in said.items()
+        for model, found in predictions.items()
     }
     highest = max(int(counts.max()) for counts in errors.values())
     for axes, (model, counts) in zip(panels, errors.items(), strict=True):
@@ -161,15 +166,17 @@ def confusions(said: Mapping[str, Predictions], classes: Sequence[str], alt: str
         )  # fmt: skip
         axes.set(title=f"{model}: {counts.sum():,} errors", xlabel="predicted")
     panels[0].set_ylabel("true")
-    return drawing
+    return figure
 
 
-@drawn
-def class_accuracies(said: Mapping[str, Predictions], classes: Sequence[str], alt: str) -> Drawing:
+@styled
+def class_accuracies(
+    predictions: Mapping[str, Predictions], classes: Sequence[str], alt: str
+) -> Figure:
     """Draw the accuracy of every class under each model, the hardest class at the bottom."""
-    drawing = empty(7, 3.2, alt)
-    axes = drawing.subplots()
-    by_model = {model: found.class_accuracy for model, found in said.items()}
+    figure = new_figure(7, 3.2, alt)
+    axes = figure.subplots()
+    by_model = {model: found.class_accuracy for model, found in predictions.items()}
     order = np.argsort(next(iter(by_model.values())))
     together = np.stack(list(by_model.values()))[:, order]
     axes.hlines(range(len(order)), together.min(0), together.max(0), color="#bbbbbb", lw=2)
@@ -178,8 +185,8 @@ def class_accuracies(said: Mapping[str, Predictions], classes: Sequence[str], al
     axes.set_yticks(range(len(order)), [classes[k] for k in order])
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set(xlabel="accuracy on the test images of the class")
-    drawing.legend(loc="outside upper center", ncols=len(said))
-    return drawing
+    figure.legend(loc="outside upper center", ncols=len(predictions))
+    return figure
 
 
 def _mosaic(images: Tensor, rows: int, columns: int, gap: int = 2) -> np.ndarray:
@@ -198,28 +205,28 @@ SHORT = {"airplane": "plane", "automobile": "auto"}  # so that a label is no wid
 
 
 @dataclass(frozen=True)
-class Half:
+class GridHalf:
     """A title and the images behind it, five at most; fewer leave clean blanks."""
 
     title: str
     images: Sequence[int]
 
 
-@drawn
-def sheet(
+@styled
+def image_grid(
     split: Split,
-    said: Predictions,
+    predictions: Predictions,
     classes: Sequence[str],
-    rows: Sequence[tuple[Half, Half]],
+    rows: Sequence[tuple[GridHalf, GridHalf]],
     headings: tuple[str, str],
     alt: str,
-) -> Drawing:
+) -> Figure:
     """Draw rows of two halves, every image labelled with prediction, confidence and truth.
 
     Parameters
     ----------
     split : Split
-    said : Predictions
+    predictions : Predictions
         About the images of the split.
     classes : sequence of str
     rows : sequence of pairs of Half
@@ -228,9 +235,9 @@ def sheet(
     alt : str
     """
     width, height = 14 * PAGE_DPI, HEADING + ROW * len(rows)
-    drawing = empty(7, height / (2 * PAGE_DPI), alt)
-    drawing.set_layout_engine("none")
-    axes = drawing.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0), frameon=False)
+    figure = new_figure(7, height / (2 * PAGE_DPI), alt)
+    figure.set_layout_engine("none")
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0), frameon=False)
     axes.set_axis_off()
     axes.set_autoscale_on(False)
     lefts = (MARGIN, MARGIN + HALF * PITCH + MIDDLE)
@@ -244,8 +251,8 @@ def sheet(
                 fontsize=8,
             )  # fmt: skip
             for column, image in enumerate(half.images[:HALF]):
-                _thumbnail(axes, left + column * PITCH, top, split, said, classes, image)
-    return drawing
+                _thumbnail(axes, left + column * PITCH, top, split, predictions, classes, image)
+    return figure
 
 
 def _thumbnail(
@@ -253,7 +260,7 @@ def _thumbnail(
     left: float,
     top: float,
     split: Split,
-    said: Predictions,
+    predictions: Predictions,
     classes: Sequence[str],
     image: int,
 ) -> None:
@@ -262,10 +269,10 @@ def _thumbnail(
     axes.imshow(picture, extent=place, interpolation="nearest", aspect="auto")
     guess, truth = (
         SHORT.get(classes[k], classes[k])
-        for k in (int(said.predicted[image]), int(said.labels[image]))
+        for k in (int(predictions.predicted[image]), int(predictions.labels[image]))
     )
-    sure = said.log_confidence[image].exp().item()
-    wrong = not bool(said.correct[image])
+    sure = predictions.log_confidence[image].exp().item()
+    wrong = not bool(predictions.correct[image])
     label = f"{guess} {sure:.0%}\nis {truth}"
     axes.text(
         left + THUMB / 2, top + THUMB + 4, label, ha="center", va="top",
@@ -281,32 +288,36 @@ def _thumbnail(
         )  # fmt: skip
 
 
-def most_confident(split: Split, said: Predictions, classes: Sequence[str], model: str) -> Drawing:
+def most_confident_grid(
+    split: Split, predictions: Predictions, classes: Sequence[str], model: str
+) -> Figure:
     """Draw the five most confident correct and incorrect predictions of every true class."""
     rows = [
         (
-            Half(name, predictions.top_correct(said, k)),
-            Half("", predictions.top_incorrect(said, k)),
+            GridHalf(name, top_correct(predictions, k)),
+            GridHalf("", top_incorrect(predictions, k)),
         )
         for k, name in enumerate(classes)
     ]
     errors = [image for _, half in rows for image in half.images]
-    sure = [said.log_confidence[image].exp().item() for image in errors] or [0.0]
+    sure = [predictions.log_confidence[image].exp().item() for image in errors] or [0.0]
     alt = (
         f"{model}: for each of the {len(classes)} classes the five most confident correct "
         "predictions and the five most confident errors on its test images. The "
         f"{len(errors)} errors were made with confidences from {min(sure):.0%} to "
         f"{max(sure):.0%}; {HALF * len(classes) - len(errors)} places are empty for want of one."
     )
-    return sheet(
-        split, said, classes, rows, ("most confident, correct", "most confident, wrong"), alt
+    return image_grid(
+        split, predictions, classes, rows, ("most confident, correct", "most confident, wrong"), alt
     )
 
 
-def named_wrongly(split: Split, said: Predictions, classes: Sequence[str], model: str) -> Drawing:
+def errors_by_predicted_class(
+    split: Split, predictions: Predictions, classes: Sequence[str], model: str
+) -> Figure:
     """Draw the five most confident errors that name each class, two classes to a row."""
     halves = [
-        Half(f"not {SHORT.get(name, name)}", predictions.top_incorrect(said, k, by_predicted=True))
+        GridHalf(f"not {SHORT.get(name, name)}", top_incorrect(predictions, k, by_predicted=True))
         for k, name in enumerate(classes)
     ]
     rows = list(zip(halves[::2], halves[1::2], strict=True))
@@ -314,6 +325,6 @@ def named_wrongly(split: Split, said: Predictions, classes: Sequence[str], model
         f"{model}: for each class the five test images that were taken for it with the highest "
         "confidence and are something else."
     )
-    return sheet(
-        split, said, classes, rows, ("taken for it, wrongly", "taken for it, wrongly"), alt
+    return image_grid(
+        split, predictions, classes, rows, ("taken for it, wrongly", "taken for it, wrongly"), alt
     )

@@ -13,13 +13,13 @@ from torch.nn import functional
 
 from assignment.images import features
 from assignment.images.cifar10 import Split
-from assignment.images.features import View, size_here
+from assignment.images.features import Preprocessing, size_for_mode
 from assignment.images.pixels import IMAGENET, Statistics
 from assignment.images.resnet import Backbone
 
 
 @dataclass(frozen=True)
-class Reading:
+class FeatureSet:
     """Which features of an image are read: of these stages at these sizes, side by side.
 
     Attributes
@@ -27,7 +27,7 @@ class Reading:
     sizes : tuple of int
         Pixels a side.
     stages : tuple of str
-        See `features.summaries`.
+        See `features.pooled_features`.
     mirror : bool
         Whether every feature is the mean of the image's and its mirror image's.
     statistics : pair of triples
@@ -39,12 +39,12 @@ class Reading:
     mirror: bool = False
     statistics: Statistics = IMAGENET
 
-    def views(self, size: int) -> list[View]:
+    def views(self, size: int) -> list[Preprocessing]:
         """Return how an image is shown at one of the sizes."""
-        view = View(size_here(size), statistics=self.statistics)
+        view = Preprocessing(size_for_mode(size), statistics=self.statistics)
         return [view, replace(view, mirrored=True)] if self.mirror else [view]
 
-    def all_views(self) -> list[View]:
+    def all_views(self) -> list[Preprocessing]:
         """Return every way in which an image is shown."""
         return [view for size in self.sizes for view in self.views(size)]
 
@@ -52,7 +52,7 @@ class Reading:
         """Return the features of images, float32 [N, D]."""
         columns = []
         for size in self.sizes:
-            seen = [features.frozen(backbone, images, view) for view in self.views(size)]
+            seen = [features.cached_features(backbone, images, view) for view in self.views(size)]
             columns += [torch.stack([s[stage] for s in seen]).mean(0) for stage in self.stages]
         return torch.cat(columns, dim=1)
 
@@ -83,7 +83,7 @@ class SoftmaxRegression(nn.Module):
 
 
 @dataclass(frozen=True)
-class Certificate:
+class OptimalityGap:
     """A trained layer against the optimum of the same objective.
 
     Attributes
@@ -99,9 +99,9 @@ class Certificate:
     agreement: float
 
 
-def certificate(
+def optimality_gap(
     layer: SoftmaxRegression, train: Split, others: Split, weight_decay: float
-) -> Certificate:
+) -> OptimalityGap:
     """Solve the same problem with scikit-learn: the penalty is half the decay times ||W||^2.
 
     Parameters
@@ -127,7 +127,7 @@ def certificate(
         optimum.linear.weight.copy_(torch.from_numpy(solver.coef_))
         optimum.linear.bias.copy_(torch.from_numpy(solver.intercept_))
         same = layer(others.images).argmax(1) == optimum(others.images).argmax(1)
-    return Certificate(
+    return OptimalityGap(
         reached=_objective(layer, train, weight_decay),
         lowest=_objective(optimum, train, weight_decay),
         agreement=same.double().mean().item(),

@@ -15,7 +15,7 @@ IMAGENET: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CIFAR: Statistics = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 
 
-def scale(images: Tensor) -> Tensor:
+def to_float(images: Tensor) -> Tensor:
     """uint8 [N, 3, H, W] to float32 in [0, 1]."""
     return images.to(torch.float32) / 255
 
@@ -46,16 +46,16 @@ def prepare(images: Tensor, size: int, statistics: Statistics = IMAGENET) -> Ten
 
     Enlarging averages neighbours with weights that sum to one, so the order does not matter.
     """
-    return resize(normalise(scale(images), statistics), size)
+    return resize(normalise(to_float(images), statistics), size)
 
 
-def flip(images: Tensor, generator: torch.Generator) -> Tensor:
+def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:
     """Mirror each image left to right with probability one half."""
     mirrored = torch.rand(len(images), generator=generator) < 0.5
     return torch.where(mirrored.to(images.device).view(-1, 1, 1, 1), images.flip(3), images)
 
 
-def shift(images: Tensor, most: int, generator: torch.Generator) -> Tensor:
+def random_crop(images: Tensor, most: int, generator: torch.Generator) -> Tensor:
     """Move each image by up to `most` pixels each way, the border reflected: a random crop.
 
     The generator lives on the CPU, so that a seed draws the same crops on every device.
@@ -72,4 +72,4 @@ def shift(images: Tensor, most: int, generator: torch.Generator) -> Tensor:
 
 def augment(images: Tensor, generator: torch.Generator, most: int = 4) -> Tensor:
     """Mirror and shift: what a training step sees of float images [N, 3, H, W]."""
-    return shift(flip(images, generator), most, generator)
+    return random_crop(random_flip(images, generator), most, generator)

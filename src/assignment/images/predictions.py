@@ -16,7 +16,7 @@ from torch.nn import functional
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a model said about some images, and what they are.
+    """What a model predicts for some images, and what they are.
 
     Attributes
     ----------
@@ -25,8 +25,8 @@ class Predictions:
 
     Examples
     --------
-    >>> said = Predictions(torch.tensor([[2.0, 0.0], [1.0, 0.0]]), torch.tensor([0, 1]))
-    >>> said.accuracy, said.confusion.tolist()
+    >>> predictions = Predictions(torch.tensor([[2.0, 0.0], [1.0, 0.0]]), torch.tensor([0, 1]))
+    >>> predictions.accuracy, predictions.confusion.tolist()
     (0.5, [[1, 0], [1, 0]])
     """
 
@@ -96,35 +96,35 @@ class Predictions:
         return np.asarray(self.confusion.diagonal() / self.confusion.sum(1))
 
 
-def most_confident(said: Predictions, among: Tensor, count: int = 5) -> list[int]:
+def most_confident(predictions: Predictions, among: Tensor, count: int = 5) -> list[int]:
     """Return the images, of those marked, whose predicted class is the most probable.
 
     Parameters
     ----------
-    said : Predictions
+    predictions : Predictions
     among : Tensor, bool [N]
     count : int
         Fewer come back where fewer are marked. Equal ones come in the order of the data.
     """
     marked = among.nonzero().squeeze(1)
-    order = said.log_confidence[marked].sort(descending=True, stable=True).indices
+    order = predictions.log_confidence[marked].sort(descending=True, stable=True).indices
     return [int(image) for image in marked[order[:count]]]
 
 
-def top_correct(said: Predictions, label: int, count: int = 5) -> list[int]:
+def top_correct(predictions: Predictions, label: int, count: int = 5) -> list[int]:
     """Return the most confident correct predictions of a class."""
-    return most_confident(said, said.correct & (said.labels == label), count)
+    return most_confident(predictions, predictions.correct & (predictions.labels == label), count)
 
 
 def top_incorrect(
-    said: Predictions, label: int, count: int = 5, by_predicted: bool = False
+    predictions: Predictions, label: int, count: int = 5, by_predicted: bool = False
 ) -> list[int]:
     """Return the most confident errors on images of a class, or those that name the class."""
-    of_class = said.predicted if by_predicted else said.labels
-    return most_confident(said, ~said.correct & (of_class == label), count)
+    of_class = predictions.predicted if by_predicted else predictions.labels
+    return most_confident(predictions, ~predictions.correct & (of_class == label), count)
 
 
-def wilson(share: float, count: int, level: float = 0.95) -> tuple[float, float]:
+def wilson_interval(share: float, count: int, level: float = 0.95) -> tuple[float, float]:
     """Return the Wilson interval of a share that was counted on so many images.
 
     Examples
@@ -137,31 +137,31 @@ def wilson(share: float, count: int, level: float = 0.95) -> tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Change:
+class Comparison:
     """Which images one model gets right and another wrong.
 
     Attributes
     ----------
-    mended, broken : Tensor, int64
+    corrected, lost : Tensor, int64
         Images that only the second, or only the first, gets right.
     p : float
         McNemar's exact test: how probable is a split as uneven, if both were equally good?
     """
 
-    mended: Tensor
-    broken: Tensor
+    corrected: Tensor
+    lost: Tensor
     p: float
 
 
-def change(first: Predictions, second: Predictions) -> Change:
+def compare(first: Predictions, second: Predictions) -> Comparison:
     """Compare two models on the same images."""
     if not torch.equal(first.labels, second.labels):
         raise ValueError("the two models were asked about different images")
-    mended = (~first.correct & second.correct).nonzero().squeeze(1)
-    broken = (first.correct & ~second.correct).nonzero().squeeze(1)
-    changed = len(mended) + len(broken)
-    p = stats.binomtest(len(mended), changed).pvalue if changed else 1.0
-    return Change(mended, broken, float(p))
+    corrected = (~first.correct & second.correct).nonzero().squeeze(1)
+    lost = (first.correct & ~second.correct).nonzero().squeeze(1)
+    changed = len(corrected) + len(lost)
+    p = stats.binomtest(len(corrected), changed).pvalue if changed else 1.0
+    return Comparison(corrected, lost, float(p))
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,31 +182,33 @@ class Calibration:
     error: float
 
 
-def calibration(said: Predictions, bins: int = 15) -> Calibration:
+def calibration(predictions: Predictions, bins: int = 15) -> Calibration:
     """Sort predictions into bins of equal width by confidence, and compare with what was right."""
-    confidence = said.log_confidence.exp().clamp(max=1.0)
+    confidence = predictions.log_confidence.exp().clamp(max=1.0)
     # A bin is open below and closed above: (0, 1/15], (1/15, 2/15], ...
     place = ((confidence * bins).ceil().long() - 1).clamp(0, bins - 1)
     count = torch.bincount(place, minlength=bins).double()
     there = count > 0
     sums = [
         torch.bincount(place, values.double(), minlength=bins)[there] / count[there]
-        for values in (confidence, said.correct)
+        for values in (confidence, predictions.correct)
     ]
     error = ((sums[0] - sums[1]).abs() * count[there]).sum() / len(confidence)
     return Calibration(sums[0].numpy(), sums[1].numpy(), count[there].numpy(), error.item())
 
 
-def temperature(said: Predictions) -> float:
+def fit_temperature(predictions: Predictions) -> float:
     """Return the number to divide logits by so that the loss on these images is lowest."""
     found = optimize.minimize_scalar(
-        lambda log_t: tempered(said, float(np.exp(log_t))).loss, bounds=(-3, 3), method="bounded"
+        lambda log_t: apply_temperature(predictions, float(np.exp(log_t))).loss,
+        bounds=(-3, 3),
+        method="bounded",
     )
     return float(np.exp(found.x))
 
 
-def tempered(said: Predictions, by: float) -> Predictions:
+def apply_temperature(predictions: Predictions, by: float) -> Predictions:
     """Divide all logits by a positive number: the classes keep their order, confidence changes."""
     if by <= 0:
         raise ValueError(f"the temperature is {by}, it must be positive")
-    return Predictions(said.logits.double() / by, said.labels)
+    return Predictions(predictions.logits.double() / by, predictions.labels)

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from assignment.common import download, files, settings
-from assignment.common.download import STUBBORN, Effort, RemoteFile
+from assignment.common.download import PATIENT, Effort, RemoteFile
 from assignment.common.files import Source
 from assignment.common.settings import AssignmentError, Mode, version_of
 from assignment.images import sample
 
-NAME = "ResNet18 IMAGENET1K_V1"
+WEIGHTS = "ResNet18 IMAGENET1K_V1"
 CHECKPOINT = RemoteFile(
     name="resnet18-f37072fd.pth",
     urls=("https://download.pytorch.org/models/resnet18-f37072fd.pth",),
@@ -31,7 +31,7 @@ CHECKPOINT = RemoteFile(
 
 
 # Files that are not the official checkpoint and of which more is known than that.
-KNOWN = {
+STAND_INS = {
     "12228d1c5034b608b971054abed2d34b4b3093ec8c9818dbc1bae1cf0424f30c": (
         "a reconstruction of IMAGENET1K_V1 (the 3x3 convolutions of layer4 are estimated), not "
         "distributed; training again uses the official checkpoint"
@@ -58,7 +58,7 @@ class Backbone:
     source: Source
 
 
-def load(effort: Effort = STUBBORN) -> Backbone:
+def load_pretrained(effort: Effort = PATIENT) -> Backbone:
     """Load the pretrained network: small and synthetic in sample mode, else ResNet18.
 
     Examples
@@ -70,13 +70,13 @@ def load(effort: Effort = STUBBORN) -> Backbone:
     if settings.mode() is Mode.SAMPLE:
         source = Source("small backbone", "SAMPLE", "seeded random weights, nothing pretrained")
         return Backbone(sample.SmallBackbone().eval(), source)
-    path = named_weights() or download.fetch(CHECKPOINT, weights_folder(), effort)
-    network = untrained()
-    network.load_state_dict(checked_state(path, network), strict=True)
+    path = weights_from_environment() or download.fetch(CHECKPOINT, weights_folder(), effort)
+    network = build_resnet18()
+    network.load_state_dict(read_checkpoint(path, network), strict=True)
     return Backbone(network.eval(), weights_source(path))
 
 
-def untrained() -> nn.Module:
+def build_resnet18() -> nn.Module:
     """Return torchvision's ResNet18 with random weights; torchvision is imported only now."""
     try:
         from torchvision import models
@@ -92,7 +92,7 @@ def untrained() -> nn.Module:
     return models.resnet18()  # type: ignore[no-any-return]
 
 
-def classifier(
+def build_classifier(
     backbone: Backbone,
     classes: int = 10,
     trained: str = "all",
@@ -118,7 +118,7 @@ def classifier(
         torch.manual_seed(seed)
         if not pretrained:
             small = isinstance(network, sample.SmallBackbone)
-            network = sample.SmallBackbone(seed) if small else untrained()
+            network = sample.SmallBackbone(seed) if small else build_resnet18()
         fc = network.get_submodule("fc")
         assert isinstance(fc, nn.Linear), "the head of a ResNet"
         network.add_module("fc", nn.Linear(fc.in_features, classes))
@@ -131,17 +131,17 @@ def classifier(
     return network
 
 
-def placed(network: nn.Module, on: torch.device) -> nn.Module:
+def to_device(network: nn.Module, on: torch.device) -> nn.Module:
     """Move a network to a device, in the memory layout that is faster there."""
     return network.to(on, memory_format=_layout(on))  # type: ignore[call-overload, no-any-return]
 
 
-def laid_out(images: Tensor, on: torch.device) -> Tensor:
-    """Lay a batch of images out in memory as `placed` lays out the network."""
+def match_layout(images: Tensor, on: torch.device) -> Tensor:
+    """Lay a batch of images out in memory as `to_device` lays out the network."""
     return images.contiguous(memory_format=_layout(on))
 
 
-def mixed(on: torch.device) -> torch.autocast:
+def autocast(on: torch.device) -> torch.autocast:
     """Compute products in bfloat16 where the device gains from it, see `runtime.precision`."""
     lower = settings.precision(on)
     return torch.autocast(on.type, lower, enabled=lower is not torch.float32)
@@ -156,7 +156,7 @@ def weights_folder() -> Path:
     return settings.data_folder() / "weights"
 
 
-def named_weights() -> Path | None:
+def weights_from_environment() -> Path | None:
     """Return the file that ``ASSIGNMENT_WEIGHTS`` names, if it names one."""
     path = settings.named_path("ASSIGNMENT_WEIGHTS")
     if path is not None and not path.is_file():
@@ -171,24 +171,26 @@ def weights_source(path: Path) -> Source:
     """Say whether a file of weights is the official checkpoint."""
     digest = files.sha256(path)
     if digest == CHECKPOINT.sha256:
-        return Source(NAME, "official", "torchvision's checkpoint, by its pinned SHA-256", digest)
+        return Source(
+            WEIGHTS, "official", "torchvision's checkpoint, by its pinned SHA-256", digest
+        )
     unknown = f"{path.name}, named in ASSIGNMENT_WEIGHTS: not the official checkpoint"
-    return Source("ResNet18 weights", "other", KNOWN.get(digest, unknown), digest)
+    return Source("ResNet18 weights", "other", STAND_INS.get(digest, unknown), digest)
 
 
-def expected_source() -> Source:
+def expected_weights() -> Source:
     """Say which weights this mode would use, without needing them."""
     if settings.mode() is Mode.SAMPLE:
-        return load().source
+        return load_pretrained().source
     if settings.mode() is Mode.RECORDED:
         return Source("ResNet18 weights", "not read", "the records name theirs")
-    path = named_weights() or weights_folder() / CHECKPOINT.name
+    path = weights_from_environment() or weights_folder() / CHECKPOINT.name
     if path.is_file():
         return weights_source(path)
-    return Source(NAME, "official", "not here yet; checked on arrival", CHECKPOINT.sha256)
+    return Source(WEIGHTS, "official", "not here yet; checked on arrival", CHECKPOINT.sha256)
 
 
-def checked_state(path: Path, network: nn.Module) -> dict[str, Tensor]:
+def read_checkpoint(path: Path, network: nn.Module) -> dict[str, Tensor]:
     """Read a state dict and hold it against the network: names, shapes, types, finite values."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)

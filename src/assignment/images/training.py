@@ -73,7 +73,7 @@ class Recipe:
         return 0.5 + 0.5 * math.cos(math.pi * (done - self.warmup) / (1 - self.warmup))
 
 
-def groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     """Sort what learns by its learning rate and by whether it decays."""
     found: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -103,11 +103,11 @@ class Moment:
 
 
 # Stored inputs to what the model sees: at a moment of the training, or (None) when it is judged.
-Look = Callable[[Tensor, Moment | None], Tensor]
+Transform = Callable[[Tensor, Moment | None], Tensor]
 
 
 @dataclass(frozen=True)
-class Epoch:
+class EpochMetrics:
     """One line of a run's history; the train columns were measured while the weights moved."""
 
     train_loss: float
@@ -117,7 +117,7 @@ class Epoch:
 
 
 @dataclass(frozen=True)
-class Fit:
+class TrainedModel:
     """A finished run.
 
     Attributes
@@ -133,14 +133,14 @@ class Fit:
         Training inputs per second.
     """
 
-    history: tuple[Epoch, ...]
+    history: tuple[EpochMetrics, ...]
     best: int
     model: nn.Module
     seconds: float
     throughput: float
 
 
-def step(
+def training_step(
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
     shown: Tensor,
@@ -148,7 +148,7 @@ def step(
     smoothing: float = 0.0,
 ) -> Tensor:
     """Take one training step; return its summed loss and its number of hits, on the device."""
-    with resnet.mixed(shown.device):
+    with resnet.autocast(shown.device):
         logits = model(shown).float()
     loss = functional.cross_entropy(logits, labels, label_smoothing=smoothing)
     optimiser.zero_grad()
@@ -158,21 +158,21 @@ def step(
     return torch.stack([loss.detach() * len(labels), hits])
 
 
-def logits(model: nn.Module, inputs: Tensor, look: Look, batch: int = 250) -> Tensor:
+def predict_logits(model: nn.Module, inputs: Tensor, look: Transform, batch: int = 250) -> Tensor:
     """Return what a model in eval mode says, float32 [N, classes], on the CPU."""
     model.eval()
-    with torch.inference_mode(), resnet.mixed(inputs.device):
+    with torch.inference_mode(), resnet.autocast(inputs.device):
         return torch.cat([model(look(some, None)).float().cpu() for some in inputs.split(batch)])
 
 
-def fit(
+def train(
     model: nn.Module,
     train: Split,
     validation: Split,
     recipe: Recipe,
-    look: Look,
+    look: Transform,
     checkpoint: Path | None = None,
-) -> Fit:
+) -> TrainedModel:
     """Train a model, and return it as it was after the epoch that the recipe keeps.
 
     Parameters
@@ -215,8 +215,8 @@ def fit(
     run.judged.load_state_dict(run.best)
     if checkpoint:
         checkpoint.unlink(missing_ok=True)
-    return Fit(
-        history=tuple(Epoch(**line) for line in run.history),
+    return TrainedModel(
+        history=tuple(EpochMetrics(**line) for line in run.history),
         best=accuracies.index(max(accuracies)) if recipe.choose_best else recipe.epochs - 1,
         model=run.judged.eval(),
         seconds=run.seconds,
@@ -224,7 +224,7 @@ def fit(
     )
 
 
-def seconds(model: nn.Module, train: Split, recipe: Recipe, look: Look) -> float:
+def estimate_seconds(model: nn.Module, train: Split, recipe: Recipe, look: Transform) -> float:
     """Estimate how long a run takes on this device, from a few steps with every shape of input."""
     run = _Run(copy.deepcopy(model), recipe)
     batch, moment = next(_batches(train, recipe, 0, 1))
@@ -269,7 +269,9 @@ class _Run:
     def __post_init__(self) -> None:
         recipe = self.recipe
         self.optimiser = torch.optim.SGD(
-            groups(self.model, recipe), momentum=recipe.momentum, nesterov=recipe.momentum > 0
+            parameter_groups(self.model, recipe),
+            momentum=recipe.momentum,
+            nesterov=recipe.momentum > 0,
         )
         self.average = None
         if recipe.average:
@@ -287,7 +289,7 @@ class _Run:
             module.training = not own or any(parameter.requires_grad for parameter in own)
         for group in self.optimiser.param_groups:
             group["lr"] = group["highest"] * self.recipe.rate(done)
-        self.sums += step(self.model, self.optimiser, shown, labels, self.recipe.smoothing)
+        self.sums += training_step(self.model, self.optimiser, shown, labels, self.recipe.smoothing)
         if self.average:
             self.average.update_parameters(self.model)
         self.step += 1
@@ -300,14 +302,17 @@ class _Run:
                 f"{self.recipe.lr:g}. Choose a smaller one."
             )
 
-    def judge(self, validation: Split, look: Look, loss: float, accuracy: float) -> None:
+    def judge(self, validation: Split, look: Transform, loss: float, accuracy: float) -> None:
         """Close an epoch: write its line, and remember the weights if they are the best so far."""
-        said, labels = logits(self.judged, validation.images, look), validation.labels.cpu()
-        line = Epoch(
+        logits, labels = (
+            predict_logits(self.judged, validation.images, look),
+            validation.labels.cpu(),
+        )
+        line = EpochMetrics(
             train_loss=loss,
             train_accuracy=accuracy,
-            validation_loss=functional.cross_entropy(said, labels).item(),
-            validation_accuracy=(said.argmax(1) == labels).double().mean().item(),
+            validation_loss=functional.cross_entropy(logits, labels).item(),
+            validation_accuracy=(logits.argmax(1) == labels).double().mean().item(),
         )
         better = all(line.validation_accuracy > e["validation_accuracy"] for e in self.history)
         if better or not self.recipe.choose_best:
@@ -333,7 +338,7 @@ class _Run:
                 part.load_state_dict(state[name])
         except Exception:  # a damaged file can raise nearly anything
             raise AssignmentError(
-                f"The checkpoint {files.shown(path)} is damaged. Delete it to start over."
+                f"The checkpoint {files.display_path(path)} is damaged. Delete it to start over."
             ) from None
         for name, value in progress.items():
             setattr(self, name, value)

@@ -25,7 +25,7 @@ def literal_cost(vectors: Tensor, colikes: Tensor) -> Tensor:
     return errors.fill_diagonal_(0).square().sum()
 
 
-class Bags:
+class RowSums:
     """A matrix of zeros and ones, times V: sums of rows of V, the fastest product in float32."""
 
     def __init__(self, matrix: Any, on: torch.device) -> None:
@@ -38,7 +38,7 @@ class Bags:
 
 
 @dataclass(frozen=True, eq=False)
-class Objective:
+class FastCost:
     """The same cost from the likes, never with a matrix of films by films; called like any loss.
 
     With the likes A (users x films), A'A holds the co-likes X and, on its diagonal, the likes n_i
@@ -52,8 +52,8 @@ class Objective:
     V'V and A V serve both, so one pass of O((likes + films dim) dim) gives cost and gradient.
     """
 
-    likes: Bags | Tensor  # A [users, movies]
-    liked_by: Bags | Tensor  # A' [movies, users]
+    likes: RowSums | Tensor  # A [users, movies]
+    liked_by: RowSums | Tensor  # A' [movies, users]
     count: Tensor  # n, float32 [movies, 1]
     constant: float  # ||X||^2, the cost of V = 0
     wide: torch.dtype  # of the last sums: float64 where the device has it
@@ -93,7 +93,7 @@ class _OnePass(torch.autograd.Function):
     """Hands autograd the gradient that came with the cost."""
 
     @staticmethod
-    def forward(ctx: Any, vectors: Tensor, objective: Objective) -> Tensor:
+    def forward(ctx: Any, vectors: Tensor, objective: FastCost) -> Tensor:
         cost, gradient = objective.cost_and_gradient(vectors)
         ctx.save_for_backward(gradient)
         return cost
@@ -106,7 +106,7 @@ class _OnePass(torch.autograd.Function):
 
 def build_cost(
     likes: Likes, device: torch.device | str = "cpu", portable: bool | None = None
-) -> Objective:
+) -> FastCost:
     """Put the likes on a device; `portable`, the default on MPS, is dense and float32 only."""
     on = torch.device(device)
     portable = on.type == "mps" if portable is None else portable
@@ -114,11 +114,11 @@ def build_cost(
     A = likes.matrix
     if portable:
         dense = torch.from_numpy(A.toarray().astype(np.float32)).to(on)
-        return Objective(dense, dense.T, count, constant(likes), torch.float32)
-    return Objective(Bags(A, on), Bags(A.T, on), count, constant(likes), torch.float64)
+        return FastCost(dense, dense.T, count, squared_colikes(likes), torch.float32)
+    return FastCost(RowSums(A, on), RowSums(A.T, on), count, squared_colikes(likes), torch.float64)
 
 
-def constant(likes: Likes) -> float:
+def squared_colikes(likes: Likes) -> float:
     """Sum X_ij^2 over i != j, a block of films (or of users, if they are fewer) at a time.
 
     A'A and AA' have the same length, so the smaller may be taken; neither is ever held whole. Both

@@ -59,7 +59,7 @@ class Config:
 
 
 @dataclass(frozen=True, eq=False)
-class Fit:
+class Embedding:
     """A finished run; vectors are float32 [movies, dim], and of no use where it diverged."""
 
     config: Config
@@ -71,7 +71,7 @@ class Fit:
     snapshots: dict[int, np.ndarray]  # the vectors after so many steps
 
 
-def start(films: int, dim: int, seed: int = 0, scale: float = 0.1) -> Tensor:
+def random_start(films: int, dim: int, seed: int = 0, scale: float = 0.1) -> Tensor:
     """Draw small random vectors, float32 [films, dim], the same on every device."""
     return scale * torch.randn(films, dim, generator=torch.Generator().manual_seed(seed))
 
@@ -102,11 +102,11 @@ def fit(
     device: torch.device | str | None = None,
     snapshots: Collection[int] = (),
     floor: float | None = None,
-) -> Fit:
+) -> Embedding:
     """Train vectors from a seeded random start; a run that diverges ends early.
 
     Where no `lr` is given it is the optimiser's own in `OPTIMISERS`. `snapshots` are the numbers of
-    steps after which to keep the vectors; with `floor` the progress bar shows loss / floor.
+    steps after which to keep the vectors; with `find_floor` the progress bar shows loss / floor.
     """
     if (build := OPTIMISERS.get(optimiser)) is None:
         raise AssignmentError(f"optimiser is {optimiser!r}; choose one of {', '.join(OPTIMISERS)}.")
@@ -116,7 +116,7 @@ def fit(
     cost = build_cost(likes, on)
     # A line search compares losses so close that float32 cannot tell them apart.
     dtype = cost.wide if optimiser == "lbfgs" else torch.float32
-    vectors = start(len(likes.movies), dim, seed, scale).to(on, dtype).requires_grad_()
+    vectors = random_start(len(likes.movies), dim, seed, scale).to(on, dtype).requires_grad_()
     losses: list[float] = []
     kept = {0: _numpy(vectors)} if 0 in snapshots else {}
     began = time.perf_counter()
@@ -134,7 +134,7 @@ def fit(
     seconds = time.perf_counter() - began
     ended = _numpy(vectors)
     final = math.inf if diverged else build_cost(likes)(torch.from_numpy(ended).double()).item()
-    return Fit(config, np.array(losses), final, ended, seconds, diverged, kept)
+    return Embedding(config, np.array(losses), final, ended, seconds, diverged, kept)
 
 
 def _numpy(vectors: Tensor) -> np.ndarray:
@@ -150,7 +150,7 @@ class Floor:
     seconds: float
 
 
-def floor(likes: Likes, dim: int = 50, seed: int | None = None) -> Floor:
+def find_floor(likes: Likes, dim: int = 50, seed: int | None = None) -> Floor:
     """Find the lowest cost: L-BFGS in float64 on the CPU, from the top eigenpairs of X.
 
     With a seed it starts from random vectors, and should find the same. Turning V leaves the cost,
@@ -161,7 +161,7 @@ def floor(likes: Likes, dim: int = 50, seed: int | None = None) -> Floor:
     cost = build_cost(likes)
     start = np.random.default_rng(seed).normal(0, 0.1, (len(likes.movies), dim))
     if seed is None:
-        values, directions = leading(likes, min(dim, len(start)))
+        values, directions = leading_eigenpairs(likes, min(dim, len(start)))
         start *= 0
         start[:, : len(values)] = directions * np.sqrt(np.maximum(values, 1e-3 * values[0]))
     best = torch.from_numpy(start)
@@ -178,7 +178,7 @@ def floor(likes: Likes, dim: int = 50, seed: int | None = None) -> Floor:
     return Floor(value, best.numpy(), time.perf_counter() - began)
 
 
-def leading(likes: Likes, how_many: int) -> tuple[np.ndarray, np.ndarray]:
+def leading_eigenpairs(likes: Likes, how_many: int) -> tuple[np.ndarray, np.ndarray]:
     """Find the largest eigenvalues of X, falling, and their vectors [movies, how_many]."""
     A, n = likes.matrix.astype(np.float64), likes.count
     if A.sum(axis=1).max() < 2:
@@ -202,4 +202,4 @@ def largest_stable_step(likes: Likes) -> float:
     R u = 0 and DV' + VD' = 2 s uu', which leaves 8 s^2 (less s^2 sum 8 u_i^4, for the diagonal).
     s^2 is close to lambda, the largest eigenvalue of X, and descent settles below 2 / curvature.
     """
-    return float(1 / (4 * leading(likes, 1)[0][0]))
+    return float(1 / (4 * leading_eigenpairs(likes, 1)[0][0]))

@@ -24,14 +24,14 @@ LAMBDAS = (10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0)
 
 
 @dataclass(frozen=True)
-class Split:
+class HeldOut:
     """Likes in two parts, with the rows and columns of the whole: here a film may have none."""
 
     train: Likes
     held_out: Likes
 
 
-def split(liked: Likes, share: float = 0.2, seed: int = 0, fewest: int = 5) -> Split:
+def hold_out(liked: Likes, share: float = 0.2, seed: int = 0, fewest: int = 5) -> HeldOut:
     """Hold out a share of each user's likes, drawn for each user from a seed of their own.
 
     Parameters
@@ -60,20 +60,20 @@ def split(liked: Likes, share: float = 0.2, seed: int = 0, fewest: int = 5) -> S
     train.data[held] = held_out.data[~held] = 0
     for part in (train, held_out):
         part.eliminate_zeros()
-    return Split(replace(liked, matrix=train), replace(liked, matrix=held_out))
+    return HeldOut(replace(liked, matrix=train), replace(liked, matrix=held_out))
 
 
 # --- scores, [users, movies], from training likes alone -------------------------------------------
 
 
-def lengths(rows: Rows) -> NDArray[np.float64]:
+def row_norms(rows: Rows) -> NDArray[np.float64]:
     """Return the length of each row; infinite where it exceeds what a float64 can square."""
     rows = rows.astype(np.float64)
     with np.errstate(over="ignore"):
         return np.asarray(np.sqrt((rows * rows).sum(axis=1)))
 
 
-def closeness(rows: Rows, chosen: sparse.csr_array, cosine: bool) -> NDArray[np.float64]:
+def score_films(rows: Rows, chosen: sparse.csr_array, cosine: bool) -> NDArray[np.float64]:
     """Score every film for every set of films, [sets, movies].
 
     Parameters
@@ -87,7 +87,7 @@ def closeness(rows: Rows, chosen: sparse.csr_array, cosine: bool) -> NDArray[np.
         inner products with the set. A zero row has cosine 0 with everything.
     """
     rows = rows.astype(np.float64)
-    size = lengths(rows)
+    size = row_norms(rows)
     if not np.isfinite(size).all():
         raise AssignmentError(
             "Some vectors are not finite numbers, as after a run that diverged, so there is "
@@ -98,12 +98,12 @@ def closeness(rows: Rows, chosen: sparse.csr_array, cosine: bool) -> NDArray[np.
     # By way of the sum over each set, [sets, any]: small, where movies x movies is not.
     total = chosen @ rows
     total = total.toarray() if sparse.issparse(total) else total
-    scale = lengths(total) if cosine else np.asarray(chosen.sum(axis=1)).ravel()
+    scale = row_norms(total) if cosine else np.asarray(chosen.sum(axis=1)).ravel()
     # Unit vectors that cancel, and a set without films, score zero.
     return np.asarray((rows @ total.T).T) / np.where(scale > 1e-12, scale, np.inf)[:, None]
 
 
-def rank(scores: NDArray[np.float64], liked: Likes, n: int) -> NDArray[np.int64]:
+def top_columns(scores: NDArray[np.float64], liked: Likes, n: int) -> NDArray[np.int64]:
     """Return the columns of the n highest scores, best first, [sets, n].
 
     Ties go to the film with more likes, then to the lower movieId. A score of -inf comes last.
@@ -120,25 +120,27 @@ def rank(scores: NDArray[np.float64], liked: Likes, n: int) -> NDArray[np.int64]
     return best
 
 
-def popularity(train: Likes) -> Scores:
+def score_by_popularity(train: Likes) -> Scores:
     """Score a film by its likes, the same for every user."""
     return np.tile(train.count.astype(np.float64), (len(train.users), 1))
 
 
-def colikes(train: Likes, cosine: bool) -> Scores:
+def score_by_colikes(train: Likes, cosine: bool) -> Scores:
     """Score a film by its mean co-likes X_ij with the user's films j, or by X_ij / sqrt(n_i n_j).
 
     The diagonal that X leaves out concerns only films that the user likes, which are not ranked.
     """
-    return closeness(train.matrix.T.tocsr(), train.matrix, cosine)
+    return score_films(train.matrix.T.tocsr(), train.matrix, cosine)
 
 
-def embedding(train: Likes, vectors: NDArray[np.floating], cosine: bool) -> Scores:
+def score_by_vectors(train: Likes, vectors: NDArray[np.floating], cosine: bool) -> Scores:
     """Score a film by its cosine to the mean unit vector of the user's films, or inner product."""
-    return closeness(vectors, train.matrix, cosine)
+    return score_films(vectors, train.matrix, cosine)
 
 
-def fit_to(train: Likes, fit: Callable[[Likes], NDArray[np.floating]]) -> NDArray[np.floating]:
+def fit_known_films(
+    train: Likes, fit: Callable[[Likes], NDArray[np.floating]]
+) -> NDArray[np.floating]:
     """Fit vectors to the films with training likes; the others get a zero row, [movies, dim]."""
     seen = train.count > 0
     films = Likes(train.matrix[:, seen], train.users, train.movies[seen], train.threshold)
@@ -148,7 +150,7 @@ def fit_to(train: Likes, fit: Callable[[Likes], NDArray[np.floating]]) -> NDArra
     return vectors
 
 
-def ease(train: Likes, regularisation: float) -> Scores:
+def score_by_ease(train: Likes, regularisation: float) -> Scores:
     """Score by EASE: the linear map without a diagonal that best reproduces the likes.
 
     Steck (2019) minimises |A - AB|^2 + lambda |B|^2 with diag(B) = 0 by B = I - P / diag(P), column
@@ -168,8 +170,10 @@ def choose_lambda(
     train: Likes, lambdas: tuple[float, ...] = LAMBDAS, seed: int = 0, n: int = 10
 ) -> dict[float, float]:
     """Return EASE's mean NDCG for each lambda, best first, on likes held out from `train`."""
-    inner = split(train, seed=seed)
-    tried = {v: evaluate(ease(inner.train, v), inner.train, inner.held_out, n) for v in lambdas}
+    inner = hold_out(train, seed=seed)
+    tried = {
+        v: evaluate(score_by_ease(inner.train, v), inner.train, inner.held_out, n) for v in lambdas
+    }
     ndcg = {v: float(result.ndcg.mean()) for v, result in tried.items()}
     return dict(sorted(ndcg.items(), key=lambda item: -item[1]))
 
@@ -218,14 +222,14 @@ def evaluate(scores: Scores, train: Likes, held_out: Likes, n: int = 10) -> Eval
     lowest = ranked.min(axis=1, keepdims=True) - np.abs(ranked).max(axis=1, keepdims=True) - 1
     ranked = np.where(train.count > 0, ranked, lowest)
     ranked[train.matrix.toarray()[asked] > 0] = -np.inf
-    hits = np.take_along_axis(relevant[asked], rank(ranked, train, n), axis=1)
+    hits = np.take_along_axis(relevant[asked], top_columns(ranked, train, n), axis=1)
     possible = np.minimum(n, relevant[asked].sum(axis=1))
     discount = 1 / np.log2(np.arange(2, n + 2))
     ideal = np.cumsum(discount)[possible - 1]
     return Evaluation(n, train.users[asked], hits.sum(axis=1) / possible, hits @ discount / ideal)
 
 
-def interval(
+def bootstrap_interval(
     values: Scores, level: float = 0.95, draws: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
     """Return a bootstrap interval of the mean over users.
@@ -238,12 +242,12 @@ def interval(
     return float(low), float(high)
 
 
-def table(found: Mapping[str, Evaluation]) -> pd.DataFrame:
+def summary_table(found: Mapping[str, Evaluation]) -> pd.DataFrame:
     """One row per ranking: mean recall and NDCG over users, each with its 95 % interval."""
     rows: list[dict[str, object]] = []
     for name, result in found.items():
         rows.append({"ranking": name})
         for metric, values in (("recall", result.recall), ("NDCG", result.ndcg)):
-            column, (low, high) = f"{metric}@{result.n}", interval(values)
+            column, (low, high) = f"{metric}@{result.n}", bootstrap_interval(values)
             rows[-1] |= {column: values.mean(), f"{column} from": low, f"{column} to": high}
     return pd.DataFrame(rows)

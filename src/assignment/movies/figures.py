@@ -15,12 +15,21 @@ from scipy.cluster import hierarchy
 from scipy.spatial.distance import pdist
 from scipy.stats import spearmanr
 
-from assignment.common.figures import BLUE, GREY, ORANGE, PALETTE, Drawing, drawn, empty, heatmap
+from assignment.common.figures import (
+    BLUE,
+    GREY,
+    ORANGE,
+    PALETTE,
+    Figure,
+    heatmap,
+    new_figure,
+    styled,
+)
 from assignment.movies.movielens import Likes, MovieLens
 
 
-@drawn
-def ratings_and_likes(data: MovieLens, liked: Likes, named: Sequence[str]) -> Drawing:
+@styled
+def ratings_and_likes(data: MovieLens, liked: Likes, named: Sequence[str]) -> Figure:
     """Draw how stars are given, and how unevenly likes fall on films.
 
     Parameters
@@ -34,11 +43,11 @@ def ratings_and_likes(data: MovieLens, liked: Likes, named: Sequence[str]) -> Dr
     share = (data.ratings["rating"] >= liked.threshold).mean()
     ranked = np.sort(liked.count)[::-1]
     half = int(np.searchsorted(np.cumsum(ranked), ranked.sum() / 2)) + 1
-    drawing = empty(
+    figure = new_figure(
         7, 2.9, f"Left: ratings by stars; {share:.0%} are at least {liked.threshold}. Right: likes "
         f"per film fall off steeply; {half} of {len(ranked)} films hold half of all likes.",
     )  # fmt: skip
-    left, right = drawing.subplots(1, 2)
+    left, right = figure.subplots(1, 2)
     colours = [BLUE if star >= liked.threshold else "#bbbbbb" for star in stars.index]
     left.bar(stars.index, stars.to_numpy(), width=0.4, color=colours)
     left.set(
@@ -56,11 +65,11 @@ def ratings_and_likes(data: MovieLens, liked: Likes, named: Sequence[str]) -> Dr
             textcoords="offset points", ha=across, va=along,
         )  # fmt: skip
     right.set(xlabel="film, by likes", ylabel="likes", title="likes per film")
-    return drawing
+    return figure
 
 
-@drawn
-def colikes_picture(data: MovieLens, liked: Likes, films: int = 250, groups: int = 6) -> Drawing:
+@styled
+def colikes_picture(data: MovieLens, liked: Likes, films: int = 250, groups: int = 6) -> Figure:
     """Draw X for the most liked films: as it is, and with popularity divided out and films grouped.
 
     Parameters
@@ -86,12 +95,12 @@ def colikes_picture(data: MovieLens, liked: Likes, films: int = 250, groups: int
         np.fill_diagonal(picture, np.nan)
     edges = np.flatnonzero(np.diff(group, prepend=-1, append=-1))
     medians = [f"{np.nanmedian(years[i:j]):.0f}" for i, j in pairwise(edges)]
-    drawing = empty(
+    figure = new_figure(
         7, 4.4, f"X for the {len(top)} most liked films. By likes it only fades from the popular "
         "corner. Divided by popularity and grouped by similarity it falls into blocks along the "
         f"diagonal, whose films come, in the median, from {', '.join(medians)}.",
     )  # fmt: skip
-    left, right = drawing.subplots(1, 2)
+    left, right = figure.subplots(1, 2)
     grouped = cosine[np.ix_(order, order)]
     for axes, picture, gamma, title, what in (
         (left, both, 0.5, "X, ordered by likes", "users who liked both"),
@@ -102,7 +111,7 @@ def colikes_picture(data: MovieLens, liked: Likes, films: int = 250, groups: int
         axes.set(title=title, xticks=[], yticks=[])
         axes.grid(visible=False)
         axes.set_xlabel("film")
-        drawing.colorbar(image, ax=axes, label=what, location="bottom", shrink=0.8)
+        figure.colorbar(image, ax=axes, label=what, location="bottom", shrink=0.8)
     middles = [(i + j - 1) / 2 for i, j in pairwise(edges)]
     right.set_yticks(middles, medians)
     right.tick_params(length=0)
@@ -111,7 +120,7 @@ def colikes_picture(data: MovieLens, liked: Likes, films: int = 250, groups: int
     for edge in edges[1:-1]:
         right.axhline(edge - 0.5, color="white", lw=0.8)
         right.axvline(edge - 0.5, color="white", lw=0.8)
-    return drawing
+    return figure
 
 
 # One colour per optimiser in every figure.
@@ -120,10 +129,10 @@ COLOURS = dict(zip((*_NAMES, "L-BFGS"), PALETTE, strict=True))
 DASHED = {"Nesterov", "Adam, slow"}  # would hide momentum and RMSprop
 
 
-@drawn
-def descent(
+@styled
+def loss_curves(
     histories: Mapping[str, np.ndarray], diverged: Collection[str], floor: float, finding: str
-) -> Drawing:
+) -> Figure:
     """Draw loss against iteration, raw and above the floor.
 
     Parameters
@@ -137,8 +146,8 @@ def descent(
     finding : str
         What the figure shows, for its alternative text.
     """
-    drawing = empty(7, 3.6, finding)
-    left, right = drawing.subplots(1, 2)
+    figure = new_figure(7, 3.6, finding)
+    left, right = figure.subplots(1, 2)
     styles = zip(cycle(PALETTE), _lines(), strict=False)
     for (label, losses), (colour, line) in zip(histories.items(), styles, strict=False):
         steps, colour = np.arange(len(losses)), COLOURS.get(label, colour)
@@ -165,8 +174,8 @@ def descent(
     left.set_ylim(floor / 1.2, 1.5 * highest)
     right.set_ylim(max(lowest / 2, 1e-6), 1.5 * highest / floor)
     handles, labels = left.get_legend_handles_labels()
-    drawing.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
-    return drawing
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
+    return figure
 
 
 def _lines() -> Iterator[str]:
@@ -174,8 +183,8 @@ def _lines() -> Iterator[str]:
     return cycle(["-"] * len(PALETTE) + ["--"] * len(PALETTE))
 
 
-@drawn
-def overlap_matrix(overlaps: pd.DataFrame, finding: str) -> Drawing:
+@styled
+def overlap_matrix(overlaps: pd.DataFrame, finding: str) -> Figure:
     """Draw how many of ten films two configurations have in common.
 
     Parameters
@@ -186,19 +195,19 @@ def overlap_matrix(overlaps: pd.DataFrame, finding: str) -> Drawing:
         For the alternative text.
     """
     side = 1.7 + 0.27 * len(overlaps)
-    drawing = empty(7, min(side, 6.4), finding)
-    axes = drawing.subplots()
+    figure = new_figure(7, min(side, 6.4), finding)
+    axes = figure.subplots()
     told = overlaps.iloc[1:, :-1]  # the rest says the same again, or compares a run with itself
     heatmap(
         axes, told, mask=~np.tri(len(told), dtype=bool), cmap="cividis", vmin=0, vmax=10,
         fmt=".1f", annot_kws={"fontsize": 7},
         cbar_kws={"label": "films in common, of 10", "shrink": 0.7},
     )  # fmt: skip
-    return drawing
+    return figure
 
 
-@drawn
-def overlap_against_loss(points: pd.DataFrame, finding: str) -> Drawing:
+@styled
+def overlap_against_loss(points: pd.DataFrame, finding: str) -> Figure:
     """Draw the overlap with the converged list against how far a run has come.
 
     Parameters
@@ -210,8 +219,8 @@ def overlap_against_loss(points: pd.DataFrame, finding: str) -> Drawing:
         For the alternative text.
     """
     queries = list(points["query"].unique())
-    drawing = empty(7, 2.9, finding)
-    panels = np.atleast_1d(drawing.subplots(1, len(queries), sharey=True))
+    figure = new_figure(7, 2.9, finding)
+    panels = np.atleast_1d(figure.subplots(1, len(queries), sharey=True))
     optimisers = list(points["optimiser"].unique())
     generator = np.random.default_rng(0)
     for axes, query in zip(panels, queries, strict=True):
@@ -228,29 +237,29 @@ def overlap_against_loss(points: pd.DataFrame, finding: str) -> Drawing:
         axes.xaxis.label.set_fontsize(7.5)
         axes.invert_xaxis()
     panels[0].set(ylabel="of the converged ten", ylim=(-0.5, 10.5))
-    drawing.legend(
+    figure.legend(
         *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8
     )
-    return drawing
+    return figure
 
 
-@drawn
-def norms_and_likes(norms: np.ndarray, likes: np.ndarray) -> Drawing:
+@styled
+def norms_and_likes(norms: np.ndarray, likes: np.ndarray) -> Figure:
     """Draw the length of each film's vector against its likes."""
     rank = spearmanr(norms, likes).statistic
-    drawing = empty(
+    figure = new_figure(
         4.2,
         2.9,
         f"The length of a film's vector grows with its likes, rank correlation {rank:.2f}.",
     )
-    axes = drawing.subplots()
+    axes = figure.subplots()
     axes.loglog(likes, norms, ".", color=BLUE, markersize=2.5, alpha=0.4)
     axes.set(xlabel="likes", ylabel="length of the vector", title=f"rank correlation {rank:.2f}")
-    return drawing
+    return figure
 
 
-@drawn
-def dimensions(table: pd.DataFrame) -> Drawing:
+@styled
+def dimension_curves(table: pd.DataFrame) -> Figure:
     """Draw what more dimensions bring: the floor, where the run ended, and its time.
 
     Parameters
@@ -259,12 +268,12 @@ def dimensions(table: pd.DataFrame) -> Drawing:
         Columns dimension, loss, floor, seconds.
     """
     first, last = table.iloc[0], table.iloc[-1]
-    drawing = empty(
+    figure = new_figure(
         7, 2.6, f"From {first['dimension']:.0f} to {last['dimension']:.0f} dimensions the floor "
         f"falls from {first['floor']:.3g} to {last['floor']:.3g}, and the run takes "
         f"{last['seconds'] / first['seconds']:.1f} times as long.",
     )  # fmt: skip
-    left, middle, right = drawing.subplots(1, 3)
+    left, middle, right = figure.subplots(1, 3)
     left.plot(table["dimension"], table["floor"] / 1e6, "o-", color=GREY)
     left.set(ylabel="floor, in millions", ylim=(0, None), title="the floor")
     above = (table["loss"] / table["floor"] - 1).clip(lower=1e-7)
@@ -276,11 +285,11 @@ def dimensions(table: pd.DataFrame) -> Drawing:
         axes.set(xlabel="dimension", xscale="log")
         axes.set_xticks(table["dimension"], table["dimension"])
         axes.minorticks_off()
-    return drawing
+    return figure
 
 
-@drawn
-def held_out(scores: pd.DataFrame, finding: str) -> Drawing:
+@styled
+def held_out_scores(scores: pd.DataFrame, finding: str) -> Figure:
     """Draw recall and NDCG with their intervals, best method on top.
 
     Parameters
@@ -290,9 +299,9 @@ def held_out(scores: pd.DataFrame, finding: str) -> Drawing:
     finding : str
         For the alternative text.
     """
-    drawing = empty(7, 2.6, finding)
+    figure = new_figure(7, 2.6, finding)
     measures = list(scores["measure"].unique())
-    panels = drawing.subplots(1, len(measures), sharey=True)
+    panels = figure.subplots(1, len(measures), sharey=True)
     for axes, measure in zip(panels, measures, strict=True):
         some = scores[scores["measure"] == measure].set_index("method")
         some = some.loc[scores[scores["measure"] == measures[0]].sort_values("mean")["method"]]
@@ -301,7 +310,7 @@ def held_out(scores: pd.DataFrame, finding: str) -> Drawing:
         axes.plot(some["mean"], rows, "o", color=BLUE)
         axes.set_yticks(rows, some.index)
         axes.set(xlabel=measure, xlim=(0, None))
-    return drawing
+    return figure
 
 
 # Where a name may stand, in points from its film: all around, then farther and farther off.
@@ -312,10 +321,10 @@ PLACES = [
 ]
 
 
-@drawn
+@styled
 def film_map(
     places: np.ndarray, genres: Sequence[str], named: Mapping[int, str], finding: str
-) -> Drawing:
+) -> Figure:
     """Draw films in the plane, coloured by first genre, some with their names.
 
     Parameters
@@ -330,20 +339,18 @@ def film_map(
     """
     first = pd.Series(list(genres))
     frequent = list(first.value_counts().index[:8])
-    drawing = empty(7, 6.4, finding)
-    axes = drawing.subplots()
+    figure = new_figure(7, 6.4, finding)
+    axes = figure.subplots()
     for genre, colour in [("other", "#bbbbbb"), *zip(frequent, PALETTE, strict=False)]:
         chosen = ~first.isin(frequent) if genre == "other" else first == genre
         axes.plot(*places[chosen].T, ".", color=colour, markersize=3, alpha=0.75, label=genre)
     axes.set(xticks=[], yticks=[])
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
-    drawing.legend(
-        loc="outside lower center", ncols=5, fontsize=8, markerscale=3, handletextpad=0.1
-    )
-    drawing.draw_without_rendering()
+    figure.legend(loc="outside lower center", ncols=5, fontsize=8, markerscale=3, handletextpad=0.1)
+    figure.draw_without_rendering()
     _write_names(axes, {name: places[row] for row, name in named.items()})
-    return drawing
+    return figure
 
 
 def _write_names(axes: Axes, names: Mapping[str, np.ndarray]) -> list[Bbox]:

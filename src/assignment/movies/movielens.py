@@ -20,7 +20,7 @@ import pandas as pd
 from scipy import sparse
 
 from assignment.common import settings
-from assignment.common.download import STUBBORN, Archive, Effort, RemoteFile
+from assignment.common.download import PATIENT, Archive, Effort, RemoteFile
 from assignment.common.files import Source
 from assignment.common.settings import AssignmentError, Mode
 from assignment.movies import sample
@@ -100,7 +100,7 @@ class Likes:
         return np.asarray(self.matrix.sum(axis=0)).ravel()
 
 
-def load(effort: Effort = STUBBORN) -> MovieLens:
+def load(effort: Effort = PATIENT) -> MovieLens:
     """Load MovieLens: synthetic in sample mode, else local files, else downloaded ones."""
     if settings.mode() is Mode.SAMPLE:
         with tempfile.TemporaryDirectory() as folder:
@@ -117,7 +117,7 @@ def read(folder: Path) -> MovieLens:
     return MovieLens(ratings, movies, source)
 
 
-def likes(data: MovieLens, threshold: float = LIKED) -> Likes:
+def build_likes(data: MovieLens, threshold: float = LIKED) -> Likes:
     """Keep the ratings of at least `threshold` stars, as a matrix of users by films."""
     liked = data.ratings[data.ratings["rating"] >= threshold]
     if liked.empty:
@@ -132,7 +132,7 @@ def likes(data: MovieLens, threshold: float = LIKED) -> Likes:
     return Likes(matrix, users, movies, threshold)
 
 
-def colikes(liked: Likes) -> sparse.csr_array:
+def count_colikes(liked: Likes) -> sparse.csr_array:
     """Count for each pair of films the users who liked both: A'A with an empty diagonal.
 
     Returns

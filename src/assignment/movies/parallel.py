@@ -24,14 +24,14 @@ from torch import Tensor
 from assignment.common import settings
 from assignment.common.settings import AssignmentError, report
 from assignment.movies import embedding, movielens
-from assignment.movies.cost import Bags, Objective
+from assignment.movies.cost import FastCost, RowSums
 from assignment.movies.movielens import Likes
 
 BLOCK = 256  # films by films, at a time, whose co-likes are added up
 
 
 @dataclass(frozen=True, eq=False)
-class Shared(Objective):
+class DistributedCost(FastCost):
     """The cost of all users, to a process that holds some of them."""
 
     def together(self, of_users: Tensor) -> Tensor:
@@ -40,13 +40,13 @@ class Shared(Objective):
         return of_users
 
 
-def share(likes: Likes, rank: int, ranks: int) -> Likes:
+def users_of_rank(likes: Likes, rank: int, ranks: int) -> Likes:
     """Return the users of one process, one in so many; all films stay."""
     mine = slice(rank, None, ranks)
     return replace(likes, matrix=likes.matrix[mine], users=likes.users[mine])
 
 
-def objective(mine: Likes, on: torch.device) -> Shared:
+def build_distributed_cost(mine: Likes, on: torch.device) -> DistributedCost:
     """Build the cost of all users from what each process holds; all must call it together."""
     A, count = mine.matrix, torch.from_numpy(mine.count.astype(np.float64)).to(on)
     dist.all_reduce(count)
@@ -57,15 +57,17 @@ def objective(mine: Likes, on: torch.device) -> Shared:
         dist.all_reduce(colikes)  # whole numbers: exact
         squares += colikes.square().sum(dtype=torch.float64)
     constant = (squares - count.square().sum()).item()
-    return Shared(Bags(A, on), Bags(A.T, on), count[:, None].float(), constant, torch.float64)
+    return DistributedCost(
+        RowSums(A, on), RowSums(A.T, on), count[:, None].float(), constant, torch.float64
+    )
 
 
 def train(
     mine: Likes, optimiser: str, dim: int, iterations: int, on: torch.device, dtype: torch.dtype
 ) -> tuple[np.ndarray, Tensor]:
     """Descend as `embedding.fit` does from seed 0; return the losses and the vectors."""
-    cost = objective(mine, on)
-    vectors = embedding.start(len(mine.movies), dim).to(on, dtype).requires_grad_()
+    cost = build_distributed_cost(mine, on)
+    vectors = embedding.random_start(len(mine.movies), dim).to(on, dtype).requires_grad_()
     steps = embedding.OPTIMISERS[optimiser]([vectors])
     losses = np.array(list(embedding.descend(cost, vectors, steps, iterations)))
     theirs = vectors.detach().clone()
@@ -101,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if rank == 0:
         movielens.load()  # once: it may have to be downloaded
     dist.barrier()
-    mine = share(movielens.likes(movielens.load()), rank, ranks)
+    mine = users_of_rank(movielens.build_likes(movielens.load()), rank, ranks)
     dtype = torch.float64 if chosen.double else torch.float32
     began = time.perf_counter()
     losses, vectors = train(mine, chosen.optimiser, chosen.dim, chosen.iterations, on, dtype)

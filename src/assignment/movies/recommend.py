@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from assignment.common.settings import AssignmentError
-from assignment.movies.evaluation import Rows, closeness, lengths, rank
+from assignment.movies.evaluation import Rows, row_norms, score_films, top_columns
 from assignment.movies.movielens import Likes, MovieLens
 
 Film = str | int | np.integer  # a title, or a movieId
@@ -55,7 +55,7 @@ def _words(text: str) -> str:
     return " ".join(re.findall(r"\w+", joined)) or text  # "$" has no words
 
 
-def names(title: str) -> list[str]:
+def alternative_titles(title: str) -> list[str]:
     """List the names in a title without its year: all of it, the first, the ones in parentheses.
 
     Examples
@@ -162,7 +162,7 @@ class Neighbours:
     def _by_spelling(self) -> dict[str, list[int]]:
         index: dict[str, list[int]] = {}
         for movie, title in self.data.movies["title"].items():
-            for spelling in {s for name in names(title) for s in spellings(name)}:
+            for spelling in {s for name in alternative_titles(title) for s in spellings(name)}:
                 index.setdefault(spelling, []).append(movie)
         return index
 
@@ -192,8 +192,8 @@ class Neighbours:
         columns = np.searchsorted(self.liked.movies, np.concatenate(queries))
         shape = (len(queries), len(self.liked.movies))
         chosen = sparse.csr_array((np.ones(len(columns)), (rows, columns)), shape)
-        scores = closeness(self.rows, chosen, self.cosine)
-        known = lengths(self.rows) > 0
+        scores = score_films(self.rows, chosen, self.cosine)
+        known = row_norms(self.rows) > 0
         if not known[columns].all():
             title = self.data.movies["title"][self.liked.movies[columns[~known[columns]][0]]]
             raise FilmError(f"The vector of {title} is zero, so no film is near it. Ask another.")
@@ -204,7 +204,7 @@ class Neighbours:
             raise AssignmentError(f"n is {n}, but there are {others} other films: 1 to {others}.")
         scores[:, ~known] = -np.inf  # a film without a direction is near nothing
         scores[rows, columns] = -np.inf  # the query is not its own neighbour
-        return scores, rank(scores, self.liked, n)
+        return scores, top_columns(scores, self.liked, n)
 
 
 def by_cosine(data: MovieLens, liked: Likes, vectors: NDArray[np.floating]) -> Neighbours:

@@ -10,7 +10,7 @@ from assignment.images import predictions
 TEST_IMAGES = 10_000
 
 
-def table() -> str:
+def results_table() -> str:
     """Return the results as a table in Markdown."""
     lines = [
         "| question | answer | result | computed on | training |",
@@ -28,10 +28,10 @@ def table() -> str:
 def update(readme: Path) -> None:
     """Write the tables into their places in a README."""
     text = readme.read_text(encoding="utf-8")
-    readme.write_text(inserted(text), encoding="utf-8")
+    readme.write_text(with_tables(text), encoding="utf-8")
 
 
-def inserted(text: str) -> str:
+def with_tables(text: str) -> str:
     """Return a README's text with the tables as they should be."""
     for name, written in PLACES.items():
         opening, closing = marks(name)
@@ -46,7 +46,7 @@ def marks(name: str) -> tuple[str, str]:
     return f"<!-- {name}: written by make render -->", f"<!-- end of {name} -->"
 
 
-def speed(measured: Record | None = None) -> str:
+def speed_table(measured: Record | None = None) -> str:
     """Return the benchmark's ratios as a table in Markdown, and on what they were measured."""
     facts = (measured or _kept("bench")).facts
     lines = [
@@ -83,7 +83,7 @@ def _quantity(value: float, unit: str) -> str:
 
 def _images(question: str, answer: str, record: Record) -> str:
     share = record.facts["test"]["accuracy"]
-    low, high = predictions.wilson(share, TEST_IMAGES)
+    low, high = predictions.wilson_interval(share, TEST_IMAGES)
     result = f"**{share:.2%}** of the test images (95 % interval {low:.2%} to {high:.2%})"
     seconds = record.facts["training seconds"] + record.facts.get("extraction seconds", 0.0)
     return _row(question, answer, result, record, seconds)
@@ -116,11 +116,11 @@ def _row(question: str, answer: str, result: str, record: Record, seconds: float
     return f"| {question} | {answer} | {result} | {where} | {length} |"
 
 
-PLACES = {"results": table, "speed": speed}
+PLACES = {"results": results_table, "speed": speed_table}
 
 
 def _kept(name: str) -> Record:
-    record = runs.load(runs.KEPT, name)
+    record = runs.read_record(runs.RECORDS, name)
     if record is None:
         raise AssignmentError(f"There is no record {name}; `make train` and `make keep` make it.")
     return record
