@@ -1,163 +1,276 @@
-"""A record comes back as it was kept, counts only on an exact match, and is never half there."""
+"""A run is found by what was asked, counts only when it is whole, and is never half there."""
 
 import json
-from collections.abc import Callable, Mapping
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, make_dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from assignment.common import runs
-from assignment.common.runs import Record
-from assignment.common.settings import AssignmentError
-
-CONFIG = {"lr": 0.1, "layers": [1, 2], "name": "adam"}
+from assignment.common import files, runs
+from assignment.common.runs import Outcome, Run, obtain, read_run, write_run
+from assignment.common.settings import PROJECT, AssignmentError
 
 
-@pytest.fixture
-def kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data_folder: Path) -> Path:
+@dataclass(frozen=True)
+class Part:
+    lr: float
+    momentum: float = 0.9
+
+
+@dataclass(frozen=True)
+class Config:
+    part: Part
+    sizes: tuple[int, ...] = (1, 2)
+    weights: str = "official"
+    parts: tuple[Part, ...] = ()
+
+
+CONFIG = Config(Part(0.1))
+done: list[Config] = []
+
+
+def experiment(config: Config) -> Outcome:
+    """Count how often it was done."""
+    done.append(config)
+    return Outcome({"loss": np.array([3.0, 2.0]), "count": len(done)}, {"weights": "a.pt"})
+
+
+@pytest.fixture(autouse=True)
+def records(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data_folder: Path) -> Path:
     """A folder of committed records, and beside it one of fresh runs."""
+    done.clear()
     monkeypatch.setattr(runs, "RECORDS", tmp_path / "records")
     return tmp_path / "records"
 
 
-def record(**changes: object) -> Record:
-    arrays = {"loss": np.array([3.0, 2.0]), "titles": np.array(["ä", "b"])}
-    facts = {"seconds": 1.5, "code": "abc"}
-    parts = {"name": "one", "config": CONFIG, "arrays": arrays, "facts": facts} | changes
-    return Record(**parts)  # type: ignore[arg-type]
+def kept(folder: Path, config: Config = CONFIG, **facts: object) -> Run:
+    """A committed run of the experiment."""
+    about = {"seconds": 240.0, "device": "cpu", "machine": "Linux", "code": "abc"} | facts
+    asked = runs.request(experiment, config)
+    return write_run(replace(asked, arrays={"loss": np.ones(2)}, facts=about), folder)
 
 
-class Work:
-    """A run that counts how often it was done."""
-
-    def __init__(self) -> None:
-        self.done = 0
-
-    def __call__(self) -> Mapping[str, np.ndarray]:
-        self.done += 1
-        return {"loss": np.array([float(self.done)])}
-
-
-def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
-    runs.write_record(record(), tmp_path)
-    back = runs.read_record(tmp_path, "one")
-    assert back is not None
-    assert (back.name, back.config, back.facts) == ("one", CONFIG, record().facts)
-    assert back.arrays.keys() == record().arrays.keys()
-    for key, values in record().arrays.items():
-        assert (back.arrays[key] == values).all()
-        assert back.arrays[key].dtype == values.dtype
-
-
-def test_the_same_record_is_the_same_bytes(tmp_path: Path) -> None:
-    for folder in ("a", "b"):
-        runs.write_record(record(), tmp_path / folder)
-    for ending in ("one.json", "one.npz"):
-        assert (tmp_path / "a" / ending).read_bytes() == (tmp_path / "b" / ending).read_bytes()
-
-
-def test_what_was_run_is_loaded_the_next_time(
-    kept: Path, capsys: pytest.CaptureFixture[str]
+def test_a_run_comes_back_as_it_was_and_is_not_done_again(
+    capsys: pytest.CaptureFixture[str], records: Path
 ) -> None:
-    work = Work()
-    first = runs.run_or_load("one", CONFIG, work, estimate=lambda: 240.0)
-    again = runs.run_or_load("one", dict(reversed(CONFIG.items())), work)
-    assert work.done == 1
-    assert (again.arrays["loss"] == first.arrays["loss"]).all()
-    said = capsys.readouterr().out
-    assert said == (
-        "one: there is no record of it; running it takes about 4 min on this device.\n"
-        "one: 0 s of computing on cpu, kept as recorded.\n"
-    )
-    assert not kept.exists(), "a run never writes a committed record"
+    first, again = obtain(experiment, CONFIG), obtain(experiment, CONFIG)
+    assert len(done) == 1
+    assert (again.name, again.config, again.facts) == (first.name, first.config, first.facts)
+    assert again.checksum == first.checksum != ""
+    assert again["loss"].tolist() == [3.0, 2.0]
+    assert again["count"] == 1
+    assert again["loss"].dtype == first["loss"].dtype
+    assert repr(again) == f"{again.name}: 0 s on {again.facts['device']}"
+    assert capsys.readouterr().out == "experiment: there is no record of it; running it now.\n"
+    assert not records.exists(), "a run never writes a committed record"
 
 
-def test_another_config_runs_and_says_what_differs(
-    kept: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("other", "difference"),
+    [
+        (replace(CONFIG, part=Part(0.2)), "part.lr is 0.2, recorded 0.1"),
+        (replace(CONFIG, part=Part(0.1, 0.8)), "part.momentum is 0.8, recorded the default"),
+        (replace(CONFIG, sizes=(1, 3)), "sizes[0] is 1, recorded the default"),
+        (replace(CONFIG, weights="0f"), 'weights is "0f", recorded the default'),
+        (replace(CONFIG, parts=(Part(1.0),)), "parts[0].lr is 1.0, recorded the default"),
+    ],
+)
+def test_another_config_is_another_run_and_the_difference_is_told(
+    other: Config, difference: str, records: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    runs.write_record(record(), kept)
-    work = Work()
-    runs.run_or_load("one", CONFIG | {"lr": 0.2}, work, estimate=lambda: 7.0)
-    assert work.done == 1
-    assert "lr is 0.2, recorded 0.1; running it takes about 7 s" in capsys.readouterr().out
+    kept(records)
+    assert obtain(experiment, other)["count"] == 1
+    told = capsys.readouterr().out
+    assert difference in told
+    assert told.endswith("the recorded run took 4 min on cpu (Linux).\n")
 
 
-def test_a_config_with_one_more_entry_is_another(
-    kept: Path, capsys: pytest.CaptureFixture[str]
+def test_many_differences_are_told_in_one_line(
+    records: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    runs.write_record(record(), kept)
-    work = Work()
-    runs.run_or_load("one", CONFIG | {"start": None}, work)
-    assert work.done == 1
-    assert "start is None, recorded 'not set'" in capsys.readouterr().out
+    kept(records)
+    obtain(experiment, Config(Part(0.2, 0.8), tuple(range(9)), "x" * 64))
+    told = capsys.readouterr().out
+    assert "and 9 more" in told
+    assert len(told) < 300
 
 
-def test_train_mode_runs_although_there_is_a_record(
-    kept: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_new_field_with_its_default_keeps_all_keys() -> None:
+    longer = make_dataclass("Longer", [("added", int, 0)], bases=(Config,), frozen=True)
+    assert runs.request(experiment, longer(Part(0.1))).key == runs.request(experiment, CONFIG).key
+    added = longer(Part(0.1), added=1)
+    assert runs.request(experiment, added).key != runs.request(experiment, CONFIG).key
+
+
+def test_another_experiment_or_version_has_another_key() -> None:
+    newer = make_dataclass("Newer", [], bases=(Config,), namespace={"VERSION": 2}, frozen=True)
+    keys = {
+        runs.request(asked, config).key
+        for asked, config in ((experiment, CONFIG), (kept, CONFIG), (experiment, newer(Part(0.1))))
+    }
+    assert len(keys) == 3
+
+
+@pytest.mark.parametrize(("mode", "times", "files_left"), [("train", 2, 1), ("sample", 2, 0)])
+def test_in_other_modes_it_always_runs(
+    mode: str, times: int, files_left: int, records: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs.write_record(record(), kept)
-    monkeypatch.setenv("ASSIGNMENT_MODE", "train")
-    work = Work()
-    runs.run_or_load("one", CONFIG, work)
-    assert work.done == 1
+    kept(records)
+    monkeypatch.setenv("ASSIGNMENT_MODE", mode)
+    obtain(experiment, CONFIG), obtain(experiment, CONFIG)
+    assert len(done) == times
+    assert len(list(runs.runs_folder().glob("*.json"))) == files_left
 
 
-@pytest.mark.usefixtures("sample_mode")
-def test_sample_mode_runs_and_keeps_nothing(kept: Path, data_folder: Path) -> None:
-    work = Work()
-    runs.run_or_load("one", CONFIG, work)
-    runs.run_or_load("one", CONFIG, work)
-    assert work.done == 2
-    assert not list(data_folder.rglob("*.json"))
+def test_a_fresh_run_comes_before_the_committed_one(records: Path) -> None:
+    kept(records)
+    kept(runs.runs_folder(), device="cuda")
+    assert obtain(experiment, CONFIG).facts["device"] == "cuda"
 
 
-def swap_numbers(folder: Path) -> None:
-    runs.write_record(record(name="other", arrays={"loss": np.array([9.0])}), folder)
-    (folder / "other.npz").replace(folder / "one.npz")
+def edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object]:
+    def harm(path: Path) -> None:
+        about = json.loads(path.read_text())
+        change(about)
+        path.write_text(json.dumps(about))
+
+    return harm
+
+
+def forge(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object]:
+    """Change a run's words, and give it the checksum that fits them."""
+
+    def harm(about: dict[str, Any]) -> None:
+        change(about)
+        del about["checksum"]
+        numbers = next(runs.RECORDS.glob("*.npz")).read_bytes()
+        about["checksum"] = runs._checksum(about, numbers)
+
+    return edit(harm)
+
+
+def huge(path: Path) -> None:
+    """An array that claims to be of 70 TiB, its checksum in order."""
+    header = "{'descr': '<f8', 'fortran_order': False, 'shape': (9999999999999,), }".ljust(117)
+    raw = b"\x93NUMPY\x01\x00v\x00" + f"{header}\n".encode()
+    import zipfile
+
+    with zipfile.ZipFile(path.with_suffix(".npz"), "w") as archive:
+        archive.writestr("loss.npy", raw)
+    forge(lambda about: None)(path)
 
 
 @pytest.mark.parametrize(
     "harm",
     [
-        lambda folder: (folder / "one.npz").unlink(),
-        lambda folder: (folder / "one.npz").write_bytes(b"PK"),
-        lambda folder: (folder / "one.json").write_text("{"),
-        lambda folder: (folder / "one.json").write_text(json.dumps({"config": {}})),
-        swap_numbers,
+        lambda path: path.with_suffix(".npz").unlink(),
+        lambda path: path.with_suffix(".npz").write_bytes(b"PK"),
+        lambda path: path.write_text("{"),
+        lambda path: path.write_text("[" * 100_000),
+        lambda path: path.write_bytes(b"\xff\xfe"),
+        edit(lambda about: about["facts"].update(seconds=1.0)),
+        edit(lambda about: about.pop("checksum")),
+        edit(lambda about: about.update(config=None)),
+        forge(lambda about: about["facts"].pop("seconds")),
+        forge(lambda about: about.update(config=None)),
+        forge(lambda about: about.update(config={"part": {"lr": 0.2}})),
+        forge(lambda about: about.update(more=1)),
+        huge,
     ],
 )
-def test_a_damaged_record_is_never_trusted(kept: Path, harm: Callable[[Path], None]) -> None:
-    runs.write_record(record(), kept)
-    harm(kept)
-    with pytest.raises(AssignmentError, match=r"one\.json is damaged.*git checkout"):
-        runs.run_or_load("one", CONFIG, Work())
+def test_a_damaged_record_is_refused_in_one_sentence(
+    records: Path, harm: Callable[[Path], object]
+) -> None:
+    harm(records / f"{kept(records).name}.json")
+    with pytest.raises(AssignmentError, match=r"\.json is damaged \(.*`git checkout` it\.$"):
+        obtain(experiment, CONFIG)
+    assert not done
 
 
-def test_a_record_holds_no_pickle(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="Object arrays"):
-        runs.write_record(record(arrays={"bad": np.array([{}], dtype=object)}), tmp_path)
-    assert not list(tmp_path.iterdir())
+def test_a_run_that_cannot_be_kept_is_returned_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "write_whole", full)
+    run = obtain(experiment, CONFIG)
+    assert (run["count"], run.checksum) == (1, "")
+    assert capsys.readouterr().out.count("No space left on device") == 1
 
 
-def test_keep_promotes_what_committed_code_made(kept: Path) -> None:
-    runs.write_record(record(), runs.runs_folder())
-    assert runs.promote() == ["one"]
-    assert runs.read_record(kept, "one") is not None
-    assert runs.read_record(runs.runs_folder(), "one") is None
+def test_a_lock_that_cannot_be_had_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(runs.FileLock, "acquire", refused)
+    assert obtain(experiment, CONFIG)["count"] == 1
+
+
+TWICE = """
+import time
+from dataclasses import dataclass
+from assignment.common.runs import Outcome, obtain
+
+@dataclass(frozen=True)
+class Config:
+    lr: float
+
+def slow(config):
+    print("running", flush=True)
+    time.sleep(1)
+    return Outcome({"loss": 1.0})
+
+print(obtain(slow, Config(0.1))["loss"])
+"""
+
+
+def test_of_two_processes_one_runs_and_the_other_loads() -> None:
+    command = [sys.executable, "-c", TWICE]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    told = "".join(one.communicate(timeout=60)[0] for one in both)
+    assert (told.count("running\n"), told.count("1.0\n")) == (1, 2)
+
+
+def test_promoted_runs_become_records_and_a_stand_in_answers_the_request(records: Path) -> None:
+    kept(runs.runs_folder(), replace(CONFIG, weights="12ab"))
+    kept(runs.runs_folder(), replace(CONFIG, weights="other"))
+    names = runs.promote({"12ab": "official"})
+    assert sorted(names) == sorted(path.stem for path in records.glob("*.json"))
+    assert runs.request(experiment, CONFIG).name in names
+    assert {run.name for run in runs.read_all("experiment")} == set(names)
+    assert not list(runs.runs_folder().glob("*.json"))
 
 
 @pytest.mark.parametrize("code", ["abc-changed", "unknown"])
-def test_keep_refuses_what_other_code_made(kept: Path, code: str) -> None:
-    runs.write_record(record(), runs.runs_folder())
-    runs.write_record(record(name="two", facts={"code": code}), runs.runs_folder())
-    with pytest.raises(AssignmentError, match=r"two was made by code that is not committed"):
-        runs.promote()
-    assert not kept.exists(), "all or nothing"
+def test_what_other_code_made_is_not_promoted(records: Path, code: str) -> None:
+    kept(runs.runs_folder())
+    kept(runs.runs_folder(), Config(Part(0.3)), code=code)
+    with pytest.raises(AssignmentError, match="was made by code that is not committed"):
+        runs.promote({})
+    assert not records.exists(), "all or nothing"
 
 
-def test_facts_say_where_it_ran() -> None:
-    facts = runs.describe_run(1.234)
+def test_facts_tell_where_it_ran_and_by_which_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = runs.describe_machine(1.234)
     assert facts["seconds"] == 1.23
-    assert facts["device"] == "cpu" or facts["device"]
-    assert {"machine", "torch", "numpy", "code"} <= facts.keys()
+    assert {"device", "machine", "torch", "numpy", "code"} <= facts.keys()
+    monkeypatch.setattr(runs.shutil, "which", lambda name: None)
+    assert runs.commit() == "unknown"
+
+
+def test_every_committed_record_is_whole_and_small() -> None:
+    folder = PROJECT / "data" / "records"
+    for path in folder.glob("*.json"):
+        read_run(path)
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 8e6
+
+
+def test_the_summary_adds_up(records: Path) -> None:
+    found = [kept(records), kept(records, Config(Part(0.3)), seconds=60.0)]
+    assert runs.summary([*found, found[0]]) == "2 runs: 300 s of computing on cpu, kept as recorded."

@@ -1,56 +1,48 @@
-"""Both ways from ImageNet to CIFAR-10: what they leave, what they may see, and that they learn."""
+"""Both ways from ImageNet to CIFAR-10: what they see, leave behind, and answer for."""
 
 import functools
-import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from assignment.common import runs, settings
-from assignment.common.files import Source
-from assignment.images import cifar10, experiments, resnet, sample, training
+from assignment.common.files import Source, sha256
+from assignment.images import cifar10, experiments, features, resnet, sample, training
 from assignment.images.cifar10 import Cifar10, Split
-from assignment.images.experiments import Plan, Result
+from assignment.images.experiments import Finetune, LinearProbe, Plan, Result
 from assignment.images.features import Preprocessing
 from assignment.images.linear import FeatureSet
 from assignment.images.resnet import Backbone
 from assignment.images.sample import SmallBackbone
-from assignment.images.training import Moment, Recipe
+from assignment.images.training import Recipe
 
 DATA, PRECISION = settings.data_folder(), settings.precision
 RECIPE = Recipe(epochs=2, batch=32, lr=0.1)
+SMALL = FeatureSet((32,))
 WEIGHTS = Source("small", "other", "made by hand", "checksum of made up weights")
 Way = Callable[..., Result]
 
 
-def head(name: str, data: Cifar10, recipe: Recipe = RECIPE, **more: Any) -> Result:
-    return experiments.linear_probe(name, data, FeatureSet((32,)), recipe, **more)
+def probe(data: Cifar10, recipe: Recipe = RECIPE, **more: Any) -> Result:
+    return experiments.linear_probe(data, SMALL, recipe, **more)
 
 
-def in_name_only(name: str, data: Cifar10, recipe: Recipe = RECIPE, **more: Any) -> Result:
-    return experiments.batchnorm_mistake(name, data, 32, recipe, **more)
+def mistake(data: Cifar10, recipe: Recipe = RECIPE, **more: Any) -> Result:
+    return experiments.batchnorm_mistake(data, 32, recipe, **more)
 
 
-def finetune(name: str, data: Cifar10, recipe: Recipe = RECIPE, **more: Any) -> Result:
-    return experiments.finetune(name, data, Plan(recipe, sizes=(32,)), **more)
+def finetune(data: Cifar10, recipe: Recipe = RECIPE, **more: Any) -> Result:
+    return experiments.finetune(data, Plan(recipe, sizes=(32,)), **more)
 
 
-WAYS: dict[str, Way] = {"head": head, "in name only": in_name_only, "finetune": finetune}
-FINAL: dict[str, Way] = {"head": head, "finetune": finetune}
-
-
-@functools.cache
-def synthetic() -> Cifar10:
-    """The whole sample: 1,800 images to learn from, 200 and 400 held out."""
-    with tempfile.TemporaryDirectory() as folder:
-        sample.write_cifar10(Path(folder))
-        return cifar10.read(Path(folder))
+WAYS: dict[str, Way] = {"probe": probe, "mistake": mistake, "finetune": finetune}
+FINAL: dict[str, Way] = {"probe": probe, "finetune": finetune}
 
 
 def drawn(count: int, seed: int) -> Split:
@@ -67,14 +59,14 @@ def tiny() -> Cifar10:
 
 
 class Sealed(Split):
-    """Images that nobody may look at."""
+    """Images that no experiment may use."""
 
     def to(self, device: torch.device) -> NoReturn:
-        raise AssertionError("the test images were asked for")
+        raise AssertionError("the test images were used")
 
 
-def sealed(data: Cifar10) -> Cifar10:
-    return replace(data, test=Sealed(torch.empty(50, 3, 32, 32, device="meta"), data.test.labels))
+def sealed() -> Cifar10:
+    return replace(tiny(), test=Sealed(tiny().test.images, tiny().test.labels))
 
 
 @pytest.fixture(autouse=True)
@@ -84,122 +76,110 @@ def exact(clean_environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "precision", lambda on: torch.float32)
 
 
-def no_weights() -> NoReturn:
-    raise AssertionError("the weights were asked for")
+def no_network() -> NoReturn:
+    raise AssertionError("the network was loaded")
 
 
 @pytest.fixture
 def recorded(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Recorded mode, with weights made up and no record yet; returns where fresh runs go."""
+    small = Backbone(SmallBackbone(width=8).eval(), WEIGHTS)
     monkeypatch.setattr(runs, "RECORDS", data_folder / "records")
-    monkeypatch.setattr(resnet, "load_pretrained", lambda: Backbone(SmallBackbone(width=8).eval(), WEIGHTS))
+    monkeypatch.setattr(resnet, "load_pretrained", lambda: small)
     return data_folder / "runs"
 
 
 def same_numbers(one: Result, other: Result) -> bool:
-    arrays, others = one.record.arrays, other.record.arrays
+    arrays, others = one.run.arrays, other.run.arrays
     return arrays.keys() == others.keys() and all(
         np.array_equal(arrays[name], others[name]) for name in arrays
     )
 
 
-# --- what an answer holds -------------------------------------------------------------------------
+# --- what a result holds --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.usefixtures("sample_mode")
-def test_a_run_that_is_not_final_asks_no_test_image(way: str) -> None:
-    answer = WAYS[way]("one", sealed(tiny()))
+def test_a_run_that_is_not_final_uses_no_test_image(way: str) -> None:
+    result = WAYS[way](sealed())
     # In sample mode a network that is only tried is trained for one epoch.
-    assert answer.history.shape == (1 if way == "finetune" else 2, 4)
-    assert answer.history.dtype == np.float64
-    facts = answer.record.facts
-    assert facts["test evaluations"] == 0
-    assert "test" not in facts
-    assert not answer.predictions
-    assert facts["validation"]["accuracy"] == answer.history[:, 3].max()
-    assert facts["best epoch"] == answer.history[:, 3].argmax() + 1
-    assert facts["validation"]["loss"] == pytest.approx(
-        answer.history[facts["best epoch"] - 1, 2], rel=1e-5
-    )
+    assert result.history.shape == (1 if way == "finetune" else 2, 4)
+    assert result.facts["test evaluations"] == 0
+    assert "test" not in result.facts
+    assert not result.predictions
+    best = result.history[:, 3].argmax()
+    assert (result.accuracy(), result.facts["best epoch"]) == (result.history[best, 3], best + 1)
+    assert result.loss() == pytest.approx(result.history[best, 2], rel=1e-5)
+    assert f"validation accuracy {result.accuracy():.2%}" in repr(result)
 
 
 @pytest.mark.parametrize("way", FINAL)
 @pytest.mark.usefixtures("sample_mode")
-def test_a_final_run_is_the_one_that_asks(way: str) -> None:
-    with pytest.raises(AssertionError, match="the test images were asked for"):
-        FINAL[way]("one", sealed(tiny()), final=True)
-
-
-@pytest.mark.parametrize("way", FINAL)
-@pytest.mark.usefixtures("sample_mode")
-def test_a_final_run_says_something_about_every_image(way: str) -> None:
-    data = tiny()
-    answer = FINAL[way]("one", data, final=True)
-    assert answer.history.shape == (2, 4)
-    facts = answer.record.facts
-    assert facts["test evaluations"] == 1
-    plain = {"validation": data.validation, "test": data.test}
-    for name, split in plain.items():
-        said = answer.predictions[name]
-        assert said.logits.shape == (len(split), 10)
-        assert torch.equal(said.labels, split.labels)
-        assert said.accuracy == facts[name]["accuracy"]
-        assert said.loss == pytest.approx(facts[name]["loss"])
-    assert facts["validation"]["accuracy"] == answer.history[:, 3].max()
-    assert 0 <= facts["train"]["accuracy"] <= 1
+def test_a_final_run_evaluates_every_image_once(way: str) -> None:
+    with pytest.raises(AssertionError, match="the test images were used"):
+        FINAL[way](sealed(), final=True)
+    data, result = tiny(), FINAL[way](tiny(), final=True)
+    assert result.facts["test evaluations"] == 1
+    for name, split in {"validation": data.validation, "test": data.test}.items():
+        found = result.predictions[name]
+        assert torch.equal(found.labels, split.labels)
+        assert result.accuracy(name) == found.accuracy == result.facts[name]["accuracy"]
+        assert result.loss(name) == found.loss == pytest.approx(result.facts[name]["loss"])
+    assert 0 <= result.accuracy("train") <= 1
     mirrored = {"validation mirrored", "test mirrored"} if way == "finetune" else set()
-    assert answer.predictions.keys() == plain.keys() | mirrored
+    assert result.predictions.keys() == {"validation", "test"} | mirrored
 
 
 @pytest.mark.usefixtures("sample_mode")
-def test_the_mirrored_answer_is_the_mean_of_both() -> None:
+def test_mirror_averaging_is_the_mean_of_both_logits() -> None:
     data = tiny()
-    turned = replace(data, test=Split(data.test.images.flip(3), data.test.labels))
-    answer, other = (finetune("one", shown, final=True) for shown in (data, turned))
-    assert not torch.allclose(
-        answer.predictions["test"].logits, other.predictions["test"].logits, atol=1e-3
-    )
-    mean = (answer.predictions["test"].logits + other.predictions["test"].logits) / 2
-    for each in (answer, other):
-        assert torch.allclose(each.predictions["test mirrored"].logits, mean, atol=1e-5)
+    mirrored = replace(data, test=Split(data.test.images.flip(3), data.test.labels))
+    one, other = (finetune(shown, final=True).predictions for shown in (data, mirrored))
+    mean = (one["test"].logits + other["test"].logits) / 2
+    assert not torch.allclose(one["test"].logits, other["test"].logits, atol=1e-3)
+    for each in (one, other):
+        assert torch.allclose(each["test mirrored"].logits, mean, atol=1e-5)
 
 
-def layer_of(record: runs.Record, read: Tensor) -> Tensor:
-    """What a recorded linear layer says about features, worked out here."""
-    part = {name: torch.from_numpy(values) for name, values in record.arrays.items()}
+def layer_of(run: runs.Run, read: Tensor) -> Tensor:
+    """The logits of a kept linear layer, worked out here."""
+    part = {name: torch.from_numpy(values) for name, values in run.arrays.items()}
     standardised = (read - part["mean"]) / part["deviation"]
     return standardised @ part["linear.weight"].T + part["linear.bias"]
 
 
 @pytest.mark.parametrize("mirror", [False, True])
 @pytest.mark.usefixtures("sample_mode")
-def test_a_recorded_layer_says_it_again(mirror: bool) -> None:
-    data, reading = tiny(), FeatureSet((32, 64), ("layer3", "layer4"), mirror)
-    record = experiments.linear_probe("one", data, reading, RECIPE, final=True).record
-    read = reading.read(resnet.load_pretrained(), data.test.images)
-    assert record.arrays["linear.weight"].shape == (10, read.shape[1])
-    expected = torch.from_numpy(record.arrays["test logits"])
-    assert torch.allclose(layer_of(record, read), expected, atol=1e-4)
+def test_a_kept_layer_gives_the_same_logits_again(mirror: bool) -> None:
+    data, chosen = tiny(), FeatureSet((32, 64), ("layer3", "layer4"), mirror)
+    run = experiments.linear_probe(data, chosen, RECIPE, final=True).run
+    read = chosen.compute(resnet.load_pretrained(), data.test.images)
+    expected = torch.from_numpy(run["test logits"])
+    assert torch.allclose(layer_of(run, read), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(
-    ("trained", "parameters"),
+    ("trainable", "parameters"),
     [("fc", 10 * 128 + 10), ("layer4", 10 * 128 + 10 + 128 * 64 * 9 + 256)],
 )
 @pytest.mark.usefixtures("sample_mode")
-def test_only_the_named_parts_are_counted_as_trained(trained: str, parameters: int) -> None:
-    plan = Plan(RECIPE, sizes=(32,), trained=trained)
-    answer = experiments.finetune("one", sealed(tiny()), plan)
-    assert answer.record.facts["trainable parameters"] == parameters
+def test_only_what_learns_is_counted(trainable: str, parameters: int) -> None:
+    result = experiments.finetune(sealed(), Plan(RECIPE, sizes=(32,), trainable=trainable))
+    assert result.facts["trainable parameters"] == parameters
 
 
 @pytest.mark.usefixtures("sample_mode")
-def test_sample_mode_shortens_a_recipe_and_says_so() -> None:
-    long = replace(RECIPE, epochs=50, batch=1000)
-    answer = head("one", sealed(tiny()), long)
-    assert answer.history.shape == (3, 4)
-    assert answer.record.config["recipe"] == asdict(replace(long, epochs=3, batch=64))
+def test_the_other_experiments_on_the_sample() -> None:
+    data, long = sealed(), replace(RECIPE, epochs=50, batch=1000)
+    recipes = [long, replace(long, lr=0.01)]
+    swept = experiments.layer_sweep(data, SMALL, recipes)
+    assert swept == [probe(data, recipe).accuracy() for recipe in recipes]
+    assert probe(data, long).history.shape == (3, 4), "the sample shortens a recipe"
+    assert len(experiments.layer_sweep(data, SMALL, [RECIPE], splits=(1, 2))) == 2
+    gap = experiments.optimality_check(data, SMALL, replace(RECIPE, weight_decay=0.1))
+    assert gap.gap > -1e-6
+    assert 0 < gap.agreement <= 1
 
 
 # --- what a run may see ---------------------------------------------------------------------------
@@ -208,178 +188,182 @@ def test_sample_mode_shortens_a_recipe_and_says_so() -> None:
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.usefixtures("sample_mode")
 def test_only_the_first_images_are_learned_from(way: str) -> None:
-    data = sealed(tiny())
+    data = sealed()
     few = replace(data, train=Split(data.train.images[:64], data.train.labels[:64]))
-    first = WAYS[way]("one", data, first=64)
-    assert same_numbers(first, WAYS[way]("one", few))
-    assert not same_numbers(first, WAYS[way]("one", data))
-    assert first.record.config["first"] == 64
+    first = WAYS[way](data, first=64)
+    assert same_numbers(first, WAYS[way](few))
+    assert not same_numbers(first, WAYS[way](data))
 
 
 @pytest.mark.usefixtures("sample_mode")
-def test_frozen_in_name_only_is_another_model_and_spares_the_network(
+def test_the_batchnorm_mistake_is_another_model_and_spares_the_network(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     backbone = resnet.load_pretrained()
     before = {name: value.clone() for name, value in backbone.network.state_dict().items()}
     monkeypatch.setattr(resnet, "load_pretrained", lambda: backbone)
-    data = sealed(tiny())
-    wrong, right = in_name_only("one", data), head("one", data)
-    assert not np.allclose(wrong.history[:, 2], right.history[:, 2], rtol=0.01)
+    assert not np.allclose(mistake(sealed()).history, probe(sealed()).history, rtol=0.01)
     after = backbone.network.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
     assert not any(module.training for module in backbone.network.modules())
 
 
-def test_training_looks_are_augmented_and_the_others_are_not() -> None:
-    images = tiny().train.images[:64]
-    plan = Plan(RECIPE, sizes=(40,))
-    plain = plan.look(images, None)
+def generator(seed: int = 1) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_training_inputs_are_augmented_and_the_others_are_not() -> None:
+    images, plan = tiny().train.images[:64], Plan(RECIPE, sizes=(40,))
+    plain = plan.transform(images, None, 0)
     assert torch.allclose(plain, Preprocessing(40).prepare(images), atol=1e-5)
-    once, again, other = (
-        plan.look(images, Moment(torch.Generator().manual_seed(seed), 0)) for seed in (1, 1, 2)
-    )
-    assert once.shape == plain.shape == (64, 3, 40, 40)
+    once, again, other = (plan.transform(images, generator(seed), 0) for seed in (1, 1, 2))
     assert torch.equal(once, again)
     assert not torch.equal(once, other)
-    moment = Moment(torch.Generator().manual_seed(1), 0)
-    mirrored_only = replace(plan, shift=0).look(images, moment)
-    turned = plain.flip(3)
-    for shown, one, two in zip(mirrored_only, plain, turned, strict=True):
-        assert torch.allclose(shown, one, atol=1e-5) or torch.allclose(shown, two, atol=1e-5)
+    flipped_only = replace(plan, max_shift=0).transform(images, generator(), 0)
+    for shown, one, mirrored in zip(flipped_only, plain, plain.flip(3), strict=True):
+        close = (torch.allclose(shown, each, atol=1e-5) for each in (one, mirrored))
+        assert any(close)
 
 
-def test_images_grow_from_epoch_to_epoch_and_are_judged_at_one_size() -> None:
-    images = tiny().train.images[:8]
-    plan = Plan(RECIPE, sizes=(32, 40, 40, 48))
-
-    def seen(plan: Plan, epoch: int | None) -> int:
-        moment = None if epoch is None else Moment(torch.Generator().manual_seed(1), epoch)
-        return plan.look(images, moment).shape[-1]
-
-    assert [seen(plan, epoch) for epoch in range(6)] == [32, 40, 40, 48, 48, 48]
-    assert seen(plan, None) == 48
-    larger = replace(plan, judged=56)
-    assert [seen(larger, epoch) for epoch in (None, 0, 3)] == [56, 32, 48]
-
-
-# --- it learns ------------------------------------------------------------------------------------
+def test_images_grow_from_epoch_to_epoch_and_are_evaluated_at_one_size() -> None:
+    images, plan = tiny().train.images[:8], Plan(RECIPE, sizes=(32, 40, 40, 48))
+    sizes = [plan.transform(images, generator(), epoch).shape[-1] for epoch in range(6)]
+    assert sizes == [32, 40, 40, 48, 48, 48]
+    assert plan.transform(images, None, 0).shape[-1] == 48
+    assert replace(plan, eval_size=56).transform(images, None, 0).shape[-1] == 56
+    assert plan.vary(lr=0.5) == replace(plan, recipe=replace(RECIPE, lr=0.5))
 
 
 @pytest.mark.usefixtures("sample_mode")
-def test_a_layer_on_frozen_features_learns() -> None:
-    answer = experiments.linear_probe(
-        "one", synthetic(), FeatureSet((32,)), Recipe(epochs=3, lr=0.1), first=800, final=True
-    )
-    assert answer.predictions["validation"].accuracy > 0.45
-    assert answer.predictions["test"].accuracy > 0.45
+def test_both_ways_learn() -> None:
+    data = cifar10.load()
+    layer = experiments.linear_probe(data, SMALL, Recipe(epochs=3, lr=0.1), first=800)
+    assert layer.accuracy() > 0.45
+    plan = Plan(Recipe(epochs=3, batch=32, lr=0.05), sizes=(32,), max_shift=2)
+    tuned = experiments.finetune(data, plan, first=640, final=True)
+    assert tuned.accuracy() > 0.7
 
 
-@pytest.mark.usefixtures("sample_mode")
-def test_a_finetuned_network_learns() -> None:
-    plan = Plan(Recipe(epochs=3, batch=32, lr=0.05), sizes=(32,), shift=2)
-    answer = experiments.finetune("one", synthetic(), plan, first=640, final=True)
-    assert answer.record.facts["validation"]["accuracy"] > 0.7
-    assert answer.history[-1, 0] < answer.history[0, 0]
-
-
-# --- records --------------------------------------------------------------------------------------
+# --- a run answers only what was asked ------------------------------------------------------------
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_recorded_run_needs_no_network_the_next_time(
-    recorded: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    way: str,
+def test_a_recorded_run_needs_no_network_and_names_its_weights(
+    recorded: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     final = {"final": True} if way in FINAL else {}
-    first = WAYS[way]("one", tiny(), **final)
-    assert "there is no record of it" in capsys.readouterr().out
-    assert sorted(path.name for path in recorded.iterdir()) == ["one.json", "one.npz"]
-    monkeypatch.setattr(resnet, "load_pretrained", no_weights)
-    again = WAYS[way]("one", tiny(), **final)
-    assert capsys.readouterr().out == ""
+    first = WAYS[way](tiny(), **final)
+    monkeypatch.setattr(resnet, "load_pretrained", no_network)
+    again = WAYS[way](tiny(), **final)
     assert same_numbers(again, first)
-    assert again.record.facts == first.record.facts
-    assert again.predictions.keys() == first.predictions.keys()
-    for name, said in again.predictions.items():
-        assert torch.equal(said.logits, first.predictions[name].logits)
-        assert said.accuracy == first.predictions[name].accuracy
+    assert again.facts == first.facts
+    assert again.facts["weights"] == asdict(WEIGHTS)
+    for name, found in again.predictions.items():
+        assert torch.equal(found.logits, first.predictions[name].logits)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_record_names_the_weights_that_it_was_made_with(recorded: Path, way: str) -> None:
-    record = WAYS[way]("one", tiny()).record
-    assert record.facts["weights"] == asdict(WEIGHTS)
-    kept = runs.read_record(recorded, "one")
-    assert kept is not None
-    assert kept.facts["weights"]["sha256"] == "checksum of made up weights"
-
-
-@pytest.mark.parametrize("way", WAYS)
-def test_another_recipe_trains_again_and_says_what_differs(
-    recorded: Path, capsys: pytest.CaptureFixture[str], way: str
-) -> None:
-    first = WAYS[way]("one", tiny())
-    runs.write_record(first.record, runs.RECORDS)
-    capsys.readouterr()
-    other = WAYS[way]("one", tiny(), replace(RECIPE, lr=0.02))
-    said = capsys.readouterr().out
-    assert "'lr': 0.02" in said
-    assert "recorded {" in said
-    assert "'lr': 0.1" in said
-    assert not np.array_equal(other.history, first.history)
-    kept = runs.read_record(runs.RECORDS, "one")
-    assert kept is not None
-    assert np.array_equal(kept.arrays["history"], first.history), "a kept record stays"
-
-
-CHANGES: dict[str, Callable[[Cifar10], Cifar10]] = {
-    "data": lambda data: replace(data, source=replace(data.source, sha256="other")),
-    "validation": lambda data: replace(
-        data, validation=Split(data.validation.images.flip(0), data.validation.labels)
-    ),
+OTHER: dict[str, Any] = {  # for every field of every config another value
+    "data": "other",
+    "weights": "12ab",
+    "features": replace(SMALL, sizes=(48,)),
+    "recipe": replace(RECIPE, epochs=3),
+    "recipes": (RECIPE, RECIPE),
+    "plan": Plan(replace(RECIPE, seed=1)),
+    "first": 3,
+    "final": True,
+    "splits": (6,),
+    "size": 64,
+    "batch": 64,
 }
+OTHERS = {
+    SMALL: {"stages": ("layer3",), "mirror": True, "sizes": (48,), "statistics": ((0,) * 3,) * 2},
+    Plan(RECIPE): {
+        "recipe": RECIPE, "sizes": (65,), "eval_size": 7, "trainable": "fc", "pretrained": False,
+        "max_shift": 5,
+    },
+    RECIPE: {
+        "epochs": 9, "batch": 9, "lr": 9.0, "head_lr": 9.0, "warmup": 0.9, "momentum": 0.8,
+        "weight_decay": 9.0, "smoothing": 0.9, "average": 0.9, "choose_best": False, "seed": 9,
+    },
+}  # fmt: skip
+CONFIGS = [
+    LinearProbe(data="d", features=SMALL, recipe=RECIPE),
+    experiments.LayerSweep(data="d", features=SMALL, recipes=(RECIPE,)),
+    experiments.BatchNormMistake(data="d", size=32, recipe=RECIPE),
+    Finetune(data="d", plan=Plan(RECIPE)),
+]
 
 
-@pytest.mark.parametrize("change", CHANGES)
-def test_other_data_are_another_run(
-    recorded: Path, monkeypatch: pytest.MonkeyPatch, change: str
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: type(config).__name__)
+def test_every_field_of_a_config_makes_another_run(config: Any) -> None:
+    keys = {runs.request(probe, config).key}
+    for one in fields(config):
+        keys.add(runs.request(probe, replace(config, **{one.name: OTHER[one.name]})).key)
+    assert len(keys) == len(fields(config)) + 1
+
+
+@pytest.mark.parametrize("part", OTHERS, ids=lambda part: type(part).__name__)
+def test_every_field_of_a_part_makes_another_run(part: Any) -> None:
+    others = OTHERS[part]
+    if isinstance(part, Plan):
+        others["recipe"] = replace(RECIPE, seed=9)
+    assert others.keys() == {one.name for one in fields(part)}
+    keys = {runs.request(probe, replace(part, **{name: v})).key for name, v in others.items()}
+    assert len(keys | {runs.request(probe, part).key}) == len(others) + 1
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_other_images_or_labels_have_another_fingerprint(split: str) -> None:
+    data, whole = tiny(), getattr(tiny(), split)
+    images = replace(data, **{split: Split(whole.images.flip(0), whole.labels)})
+    labels = replace(data, **{split: Split(whole.images, whole.labels.flip(0))})
+    assert len({each.fingerprint for each in (data, images, labels)}) == 3
+    assert data.fingerprint == replace(data).fingerprint
+
+
+def test_named_weights_are_another_request_and_the_official_file_is_not(
+    recorded: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    head("one", tiny())
-    monkeypatch.setattr(resnet, "load_pretrained", no_weights)
-    head("one", tiny())
-    with pytest.raises(AssertionError, match="the weights were asked for"):
-        head("one", CHANGES[change](tiny()))
+    first = probe(tiny())
+    path = tmp_path / "weights.pth"
+    path.write_bytes(b"made up")
+    monkeypatch.setenv("ASSIGNMENT_WEIGHTS", str(path))
+    other = probe(tiny())
+    assert other.run.config["weights"] == sha256(path)
+    assert other.run.name != first.run.name
+    monkeypatch.setattr(resnet, "CHECKPOINT", replace(resnet.CHECKPOINT, sha256=sha256(path)))
+    assert probe(tiny()).run.name == first.run.name
 
 
-def test_what_is_final_or_learned_from_fewer_images_is_another_run(
+def test_who_has_the_official_weights_sees_a_fresh_run_and_no_word_of_a_stand_in(
     recorded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    head("one", tiny())
-    monkeypatch.setattr(resnet, "load_pretrained", no_weights)
-    for other in ({"final": True}, {"first": 64}, {"recipe": replace(RECIPE, seed=1)}):
-        with pytest.raises(AssertionError, match="the weights were asked for"):
-            head("one", tiny(), **other)
+    committed = probe(tiny(), final=True).run
+    runs.write_run(committed, runs.RECORDS, must=True)
+    assert experiments.weights_shown() == WEIGHTS
+    official = replace(WEIGHTS, origin="official", sha256=resnet.CHECKPOINT.sha256)
+    with monkeypatch.context() as train:
+        train.setenv("ASSIGNMENT_MODE", "train")
+        train.setattr(
+            resnet, "load_pretrained", lambda: Backbone(SmallBackbone(1, 8).eval(), official)
+        )
+        fresh = probe(tiny(), final=True)
+    again = probe(tiny(), final=True)
+    assert again.run.name == committed.name
+    assert same_numbers(again, fresh)
+    assert experiments.weights_shown() == official
 
 
-class Unasked(nn.Module):
-    def forward(self, images: Tensor) -> NoReturn:
-        raise AssertionError("the network was run")
+def test_cached_features_spare_the_network(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    probe(tiny())
 
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise AssertionError("features were extracted again")
 
-def test_cached_features_train_the_same_layer(
-    recorded: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = head("one", tiny())
-    network = SmallBackbone(width=8).eval()
-    network.add_module("conv1", Unasked())
-    monkeypatch.setattr(resnet, "load_pretrained", lambda: Backbone(network, WEIGHTS))
-    monkeypatch.setattr(experiments, "_waiting", lambda *_, **__: 0.0)  # it would show it one image
-    assert same_numbers(head("two", tiny()), first)
-    with pytest.raises(AssertionError, match="the network was run"):
-        experiments.linear_probe("three", tiny(), FeatureSet((33,)), RECIPE)
+    monkeypatch.setattr(features, "extract_features", refuse)
+    assert probe(tiny(), replace(RECIPE, lr=0.2)).accuracy() > 0
+    with pytest.raises(AssertionError, match="extracted again"):
+        experiments.linear_probe(tiny(), FeatureSet((33,)), RECIPE)
 
 
 # --- a finetuning run that is stopped -------------------------------------------------------------
@@ -389,57 +373,50 @@ def test_cached_features_train_the_same_layer(
 def stopped(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A finetuning run was stopped after its fifth step of six; its checkpoint."""
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(training, "estimate_seconds", lambda *_: 1.0)
-    look, steps = Plan.look, list[int]()
+    transform, steps = Plan.transform, list[int]()
 
-    def stopping(plan: Plan, images: Tensor, moment: Moment | None) -> Tensor:
-        steps.extend([1] if moment is not None else [])
+    def stopping(plan: Plan, images: Tensor, chance: torch.Generator | None, epoch: int) -> Tensor:
+        steps.extend([1] if chance is not None else [])
         if len(steps) > 5:
             raise KeyboardInterrupt
-        return look(plan, images, moment)
+        return transform(plan, images, chance, epoch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Plan, "look", stopping)
+        patch.setattr(Plan, "transform", stopping)
         with pytest.raises(KeyboardInterrupt):
-            finetune("one", tiny(), final=True)
-    (path,) = recorded.iterdir()
-    assert path.name.startswith("one-")
-    assert path.suffix == ".pt"
+            finetune(tiny(), final=True)
+    (path,) = recorded.glob("*.pt")
     return path
 
 
-def test_a_stopped_finetuning_run_goes_on(
-    stopped: Path, capsys: pytest.CaptureFixture[str]
+def test_a_stopped_run_goes_on_and_ends_like_one_that_was_not(
+    stopped: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ended = finetune("one", tiny(), final=True)
-    assert "Going on after step 5," in capsys.readouterr().out
+    ended = finetune(tiny(), final=True)
     assert not stopped.exists()
-    whole = finetune("whole", tiny(), final=True)
-    assert "Going on" not in capsys.readouterr().out
-    assert same_numbers(ended, whole)
-    assert sorted(path.name for path in stopped.parent.iterdir()) == [
-        "one.json", "one.npz", "whole.json", "whole.npz",
-    ]  # fmt: skip
+    monkeypatch.setenv("ASSIGNMENT_MODE", "train")
+    assert same_numbers(ended, finetune(tiny(), final=True))
 
 
-@pytest.mark.parametrize("other", ["recipe", "data", "weights"])
-def test_another_run_does_not_go_on_from_the_stopped_one(
-    stopped: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    other: str,
+@pytest.mark.parametrize(
+    "other", [{"recipe": replace(RECIPE, lr=0.02)}, {"first": 64}, {"final": False}], ids=str
+)
+def test_another_run_does_not_go_on_from_it(stopped: Path, other: dict[str, Any]) -> None:
+    before = stopped.read_bytes()
+    finetune(tiny(), **({"final": True} | other))
+    assert stopped.read_bytes() == before
+
+
+def test_a_checkpoint_stays_until_its_run_is_kept(
+    stopped: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data, recipe = tiny(), RECIPE
-    if other == "recipe":
-        recipe = replace(recipe, lr=0.02)
-    if other == "data":
-        data = CHANGES["data"](data)
-    if other == "weights":
-        changed = Backbone(SmallBackbone(1, 8).eval(), replace(WEIGHTS, sha256="other"))
-        monkeypatch.setattr(resnet, "load_pretrained", lambda: changed)
-    finetune("one", data, recipe, final=True)
-    assert "Going on" not in capsys.readouterr().out
-    assert stopped.exists()
+    with monkeypatch.context() as full:
+        full.setattr(runs, "write_if_possible", lambda *_: False)
+        first = finetune(tiny(), final=True)
+        assert first.run.checksum == ""
+        assert stopped.exists()
+    assert same_numbers(finetune(tiny(), final=True), first)
+    assert not stopped.exists()
 
 
 # --- machines and weights that are not everywhere -------------------------------------------------
@@ -447,35 +424,32 @@ def test_another_run_does_not_go_on_from_the_stopped_one(
 
 @pytest.mark.needs("cuda")
 @pytest.mark.usefixtures("sample_mode")
-def test_cpu_and_cuda_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cpu_and_cuda_give_the_same_logits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "precision", PRECISION)
     plan, images = Plan(RECIPE, sizes=(64,)), tiny().test.images
-    said = []
+    found = []
     for on in (torch.device("cpu"), torch.device("cuda")):
         network = resnet.to_device(SmallBackbone().eval(), on)
-        said.append(training.predict_logits(network, images.to(on), plan.look))
-    assert torch.allclose(said[0], said[1], atol=0.1)
-    assert said[0].std() > 0.1
-
-
-def tuples(value: Any) -> Any:
-    return tuple(map(tuples, value)) if isinstance(value, list) else value
+        found.append(training.predict_logits(network, images.to(on), plan.transform))
+    assert torch.allclose(found[0], found[1], atol=0.1)
+    assert found[0].std() > 0.1
 
 
 @pytest.mark.needs("real_data", "weights")
-def test_the_recorded_layer_says_it_again_of_real_images(
+def test_a_recorded_layer_gives_the_same_logits_of_real_images(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    record = runs.read_record(runs.RECORDS, "cifar_frozen")
-    assert record is not None
+    (run,) = (
+        r
+        for r in runs.read_all("linear_probe")
+        if "test logits" in r.arrays and r["mean"].shape == (512,)
+    )
     monkeypatch.setenv("ASSIGNMENT_WEIGHTS", str(DATA / "weights" / "resnet18-reconstructed.pt"))
     backbone = resnet.load_pretrained()
-    assert record.facts["weights"]["sha256"] == backbone.source.sha256
-    reading = FeatureSet(
-        **{name: tuples(value) for name, value in record.config["reading"].items()}
-    )
-    images = cifar10.load().test.images[: 100 if 224 in reading.sizes else 500]
+    assert run.facts["weights"]["sha256"] == backbone.source.sha256
+    images = cifar10.load().test.images[:100]
     monkeypatch.setenv("ASSIGNMENT_DATA", str(tmp_path))
-    expected = torch.from_numpy(record.arrays["test logits"])[: len(images)]
-    said = layer_of(record, reading.read(backbone, images))
-    assert torch.allclose(said, expected, atol=0.05)
+    expected = torch.from_numpy(run["test logits"])[: len(images)]
+    assert torch.allclose(
+        layer_of(run, FeatureSet().compute(backbone, images)), expected, atol=0.05
+    )

@@ -1,8 +1,10 @@
-"""A finished run, kept: what it was asked, what came out, and where that happened.
+"""A finished run, kept and found again by what was asked, never by a name.
 
-A record is two files: ``NAME.json`` to be read by people (config, facts, the checksum of the other)
-and ``NAME.npz`` with the numbers. Records in ``data/records/`` are committed and never written by a
-run; fresh runs go to ``data/runs/``, and `promote` promotes them.
+An experiment is a function of one frozen dataclass, its config, in which every input stands by
+value or by fingerprint. The hash of the config is the key under which its run is kept: no change of
+any input can return an old answer, and adding or reordering questions trains nothing again.
+Committed runs are in ``data/records/`` and never written by a reader; fresh ones go to
+``data/runs/``.
 """
 
 import hashlib
@@ -13,58 +15,160 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 
-from assignment.common import files, settings
+from assignment.common import settings
+from assignment.common.files import display_path, write_if_possible, write_whole
 from assignment.common.settings import PROJECT, AssignmentError, Mode, report
 
 RECORDS = PROJECT / "data" / "records"
 
 
 @dataclass(frozen=True)
-class Record:
+class Outcome:
+    """What an experiment returns: numbers, and facts to be read by people."""
+
+    arrays: Mapping[str, Any]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, repr=False)
+class Run:
     """One finished run.
 
     Attributes
     ----------
-    name : str
-        Of its files; letters, digits, "-" and "_".
+    experiment : str
     config : mapping
-        Everything that was asked for. Equal configs mean the same run.
+        What was asked, where it differs from the defaults.
     arrays : mapping of str to array
         What came out, in numbers.
     facts : mapping
         Where and how it ran: seconds, device, versions, the commit of the code.
-    sha256 : str
-        Of its file of numbers; empty until it has one.
+    checksum : str
+        Of all of it; empty until it is kept.
     """
 
-    name: str
+    experiment: str
     config: Mapping[str, Any]
     arrays: Mapping[str, np.ndarray]
     facts: Mapping[str, Any]
-    sha256: str = ""
+    checksum: str = ""
+
+    @property
+    def key(self) -> str:
+        """The hash of what was asked."""
+        asked = {"experiment": self.experiment, "config": self.config}
+        return hashlib.sha256(_canonical(asked)).hexdigest()
+
+    @property
+    def name(self) -> str:
+        """The name of its files."""
+        return f"{self.experiment}-{self.key[:12]}"
+
+    def __getitem__(self, name: str) -> Any:
+        """Return an array, or the number where there is only one."""
+        array = self.arrays[name]
+        return array if array.ndim else array.item()
+
+    def __repr__(self) -> str:
+        """One line."""
+        return f"{self.name}: {self.facts['seconds']:,.0f} s on {self.facts['device']}"
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a run gives back, where numbers alone do not say it all.
+def changed_fields(config: Any) -> Any:
+    """Return a config as plain values, without the fields that have their defaults.
 
-    Attributes
-    ----------
-    arrays : mapping of str to array
-    facts : mapping
-        Plain values to be read by people: accuracies, checksums, throughput.
+    So a field that is added later, its default being the old behaviour, leaves all keys alone.
     """
+    if is_dataclass(config):
+        values = {f.name: (getattr(config, f.name), f.default) for f in fields(config)}
+        return {
+            name: changed_fields(value)
+            for name, (value, default) in values.items()
+            if default is MISSING or value != default
+        }
+    if isinstance(config, list | tuple):
+        return [changed_fields(value) for value in config]
+    return config
 
-    arrays: Mapping[str, np.ndarray]
-    facts: Mapping[str, Any]
+
+def obtain(experiment: Callable[..., Outcome], config: Any, *inputs: Any) -> Run:
+    """Return the run that was asked for: a kept one, or a new one.
+
+    Parameters
+    ----------
+    experiment : callable
+        A function of the module, called with the config and the inputs.
+    config : frozen dataclass
+        Everything the outcome depends on. `inputs` are in it by their fingerprints.
+    *inputs : any
+        Data that the experiment works on.
+    """
+    asked = request(experiment, config)
+    if settings.mode() is Mode.SAMPLE:
+        return _compute(experiment, config, inputs, asked)
+    if kept := _find(asked):
+        return kept
+    with _alone(runs_folder() / f"{asked.name}.lock"):
+        if kept := _find(asked):  # another process has done it meanwhile
+            return kept
+        if settings.mode() is Mode.RECORDED:
+            report(_announcement(asked))
+        return write_run(_compute(experiment, config, inputs, asked), runs_folder())
+
+
+def request(experiment: Callable[..., Outcome], config: Any) -> Run:
+    """Return what is asked for, a run without its outcome."""
+    version = getattr(config, "VERSION", 1)  # raised when the same config comes to mean another run
+    asked = changed_fields(config) | ({"version": version} if version > 1 else {})
+    return Run(experiment.__name__.lstrip("_"), json.loads(_canonical(asked)), {}, {})
+
+
+def _find(asked: Run) -> Run | None:
+    """Return the kept run, a fresh one before a committed one; in train mode there is none."""
+    if settings.mode() is Mode.RECORDED:
+        for folder in (runs_folder(), RECORDS):
+            if (folder / f"{asked.name}.json").is_file():
+                return read_run(folder / f"{asked.name}.json")
+    return None
+
+
+def _compute(
+    experiment: Callable[..., Outcome], config: Any, inputs: Sequence[Any], asked: Run
+) -> Run:
+    started = time.monotonic()
+    outcome = experiment(config, *inputs)
+    arrays = {name: np.asarray(value) for name, value in outcome.arrays.items()}
+    facts = describe_machine(time.monotonic() - started) | dict(outcome.facts)
+    return replace(asked, arrays=arrays, facts=json.loads(_canonical(facts)))
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Wait for another process that does the same run; where no lock can be had, go on without."""
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        held = FileLock(lock)
+        held.acquire()
+    except OSError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        held.release()
+
+
+# --- files ----------------------------------------------------------------------------------------
 
 
 def runs_folder() -> Path:
@@ -72,90 +176,153 @@ def runs_folder() -> Path:
     return settings.data_folder() / "runs"
 
 
-def run_or_load(
-    name: str,
-    config: Mapping[str, Any],
-    run: Callable[[], Mapping[str, np.ndarray] | Outcome],
-    estimate: Callable[[], float] | None = None,
-    quiet: bool = False,
-) -> Record:
-    """Load the run that matches a config exactly; otherwise say what differs, and run.
+def write_run(run: Run, folder: Path, must: bool = False) -> Run:
+    """Write the numbers, then what is said of them: a run is whole once its .json is there.
 
-    In train mode it always runs, in sample mode it runs and keeps nothing.
+    Where the disk is full or the folder read-only one line says so, unless the run `must` be kept.
+    """
+    stream = io.BytesIO()
+    np.savez_compressed(stream, allow_pickle=False, **run.arrays)
+    about = {"experiment": run.experiment, "config": run.config, "facts": run.facts}
+    checksum = _checksum(about, stream.getvalue())
+    text = json.dumps(about | {"checksum": checksum}, indent=1, sort_keys=True, allow_nan=False)
+    write = write_whole if must else write_if_possible
+    for ending, content in ((".npz", stream.getvalue()), (".json", f"{text}\n".encode())):
+        if write(folder / f"{run.name}{ending}", lambda file, c=content: file.write(c)) is False:
+            return run
+    return replace(run, checksum=checksum)
+
+
+def read_run(path: Path) -> Run:
+    """Read a run from its .json and .npz; a damaged one is refused."""
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        numbers = path.with_suffix(".npz").read_bytes()
+        checksum = about.pop("checksum")
+        if checksum != _checksum(about, numbers):
+            raise ValueError("its checksum is not that of its content")
+        with np.load(io.BytesIO(numbers), allow_pickle=False) as file:
+            run = Run(**about, arrays={name: file[name] for name in file.files}, checksum=checksum)
+        if run.name != path.stem or run.facts["seconds"] < 0:
+            raise ValueError(f"it answers for {run.name}")
+    except Exception as error:  # what is damaged can raise nearly anything
+        mend = "`git checkout` it" if path.parent == RECORDS else "Delete it; it is made again"
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise AssignmentError(f"{display_path(path)} is damaged ({reason}). {mend}.") from None
+    return run
+
+
+def read_all(experiment: str, folder: Path | None = None) -> list[Run]:
+    """Read all runs of an experiment, the committed ones unless another folder is named."""
+    paths = sorted((folder or RECORDS).glob(f"{experiment}-*.json"))
+    return [read_run(path) for path in paths]
+
+
+def _checksum(about: Mapping[str, Any], numbers: bytes) -> str:
+    digest = hashlib.sha256(numbers).hexdigest()
+    return hashlib.sha256(_canonical({**about, "numbers": digest})).hexdigest()
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, allow_nan=False).encode()
+
+
+def promote(requested: Mapping[str, str]) -> list[str]:
+    """Move fresh runs to the records; returns their names. Only committed code makes records.
 
     Parameters
     ----------
-    name : str
-        Of the record.
-    config : mapping
-        Of plain values; a record counts only if its own is equal.
-    run : callable
-        Does the work and returns what to keep: arrays, or an `Outcome` with facts beside them.
-    estimate : callable, optional
-        Seconds that the run will take on this device, from a short measurement.
-    quiet : bool
-        Do not say that a record was found, for a cell that loads many and says so once.
+    requested : mapping
+        Checksums of weights that stand in for others, to the name of what they stand in for: their
+        runs answer the request for that, and go on naming the file that they used.
     """
-    wanted = _plain(config)
-    if settings.mode() is Mode.RECORDED:
-        kept = read_record(RECORDS, name)
-        for record in (kept, read_record(runs_folder(), name)):
-            if record is not None and record.config == wanted:
-                if not quiet:
-                    report(summary([record]))
-                return record
-        report(f"{name}: {_difference(kept, wanted)}{_announced(estimate)}")
-    started = time.monotonic()
-    made = run()
-    outcome = made if isinstance(made, Outcome) else Outcome(made, {})
-    arrays = {key: np.asarray(value) for key, value in outcome.arrays.items()}
-    about = describe_run(time.monotonic() - started) | _plain(outcome.facts)
-    record = Record(name, wanted, arrays, about)
-    return record if settings.mode() is Mode.SAMPLE else write_record(record, runs_folder())
+    fresh = [read_run(path) for path in sorted(runs_folder().glob("*.json"))]
+    for run in fresh:
+        made_by = run.facts["code"]
+        if made_by == "unknown" or made_by.endswith("-changed"):
+            raise AssignmentError(
+                f"The run {run.name} was made by code that is not committed ({made_by}). Commit, "
+                "run `make train` again, then `make keep`."
+            )
+    kept = []
+    for run in fresh:
+        config = dict(run.config)
+        if config.get("weights") in requested:
+            del config["weights"]  # the default
+        kept.append(write_run(replace(run, config=config), RECORDS, must=True).name)
+    for run in fresh:
+        for ending in (".json", ".npz", ".lock"):
+            (runs_folder() / f"{run.name}{ending}").unlink(missing_ok=True)
+    return kept
 
 
-def summary(found: Sequence[Record]) -> str:
-    """Say in one line which runs are shown, where they ran and how long they took."""
-    seconds = sum(record.facts["seconds"] for record in found)
-    devices = ", ".join(sorted({record.facts["device"] for record in found}))
-    what = found[0].name if len(found) == 1 else f"{len(found)} runs"
-    return f"{what}: {seconds:,.0f} s of computing on {devices}, kept as recorded."
+# --- what is said of runs -------------------------------------------------------------------------
 
 
-def write_record(record: Record, folder: Path) -> Record:
-    """Write a record, the numbers first: a record is whole once its .json is there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    stream = io.BytesIO()
-    np.savez_compressed(stream, allow_pickle=False, **record.arrays)
-    digest = hashlib.sha256(stream.getvalue()).hexdigest()
-    about = {"config": record.config, "facts": record.facts, "sha256": digest}
-    text = json.dumps(about, indent=1, sort_keys=True, allow_nan=False) + "\n"
-    for ending, content in ((".npz", stream.getvalue()), (".json", text.encode())):
-        part = folder / f"{record.name}{ending}.part"
-        part.write_bytes(content)
-        part.replace(folder / f"{record.name}{ending}")
-    return replace(record, sha256=digest)
+def summary(shown: Sequence[Run]) -> str:
+    """Say in one line how many runs are shown, where they ran and how long they took."""
+    found = {run.name: run for run in shown}.values()
+    seconds = sum(run.facts["seconds"] for run in found)
+    devices = ", ".join(sorted({run.facts["device"] for run in found}))
+    return f"{len(found)} runs: {seconds:,.0f} s of computing on {devices}, kept as recorded."
 
 
-def read_record(folder: Path, name: str) -> Record | None:
-    """Read a record; None where there is none, an error where it is damaged."""
-    path = folder / f"{name}.json"
-    if not path.is_file():
-        return None
-    try:
+def differences(asked: Mapping[str, Any], kept: Mapping[str, Any]) -> list[str]:
+    """Name the single values in which two configs differ.
+
+    Examples
+    --------
+    >>> differences({"recipe": {"lr": 0.1, "epochs": 3}}, {"recipe": {"lr": 0.2, "epochs": 3}})
+    ['recipe.lr is 0.1, recorded 0.2']
+    """
+    wanted, known = dict(_leaves(asked)), dict(_leaves(kept))
+    return [
+        f"{place} is {wanted.get(place, 'the default')}, recorded {known.get(place, 'the default')}"
+        for place in sorted(wanted.keys() | known.keys())
+        if wanted.get(place) != known.get(place)
+    ]
+
+
+def _leaves(config: Any, place: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(config, Mapping) and config:
+        for name, value in config.items():
+            yield from _leaves(value, f"{place}.{name}" if place else name)
+    elif isinstance(config, list) and config:
+        for number, value in enumerate(config):
+            yield from _leaves(value, f"{place}[{number}]")
+    else:
+        text = json.dumps(config)
+        yield place, text if len(text) <= 20 else f'{text[:17]}..."'
+
+
+def _announcement(asked: Run) -> str:
+    """Say what differs from the nearest committed run, and how long that one took."""
+    known = []
+    for path in RECORDS.glob(f"{asked.experiment}-*.json"):
         about = json.loads(path.read_text(encoding="utf-8"))
-        numbers = (folder / f"{name}.npz").read_bytes()
-        if hashlib.sha256(numbers).hexdigest() != about["sha256"]:
-            raise ValueError("its numbers do not have the checksum it names")
-        with np.load(io.BytesIO(numbers), allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-        return Record(name, about["config"], arrays, about["facts"], about["sha256"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        mend = "`git checkout` it" if folder == RECORDS else "Delete it; it is made again"
-        raise AssignmentError(f"{files.display_path(path)} is damaged ({error}). {mend}.") from None
+        known.append((differences(asked.config, about["config"]), about["facts"]))
+    if not known:
+        return f"{asked.experiment}: there is no record of it; running it now."
+    different, facts = min(known, key=lambda one: len(one[0]))
+    more = f" and {len(different) - 3} more" if len(different) > 3 else ""
+    return (
+        f"{asked.experiment}: {'; '.join(different[:3])}{more}. Running it now; the recorded run "
+        f"took {duration(facts['seconds'])} on {facts['device']} ({facts['machine']})."
+    )
 
 
-def describe_run(seconds: float) -> dict[str, Any]:
+def duration(seconds: float) -> str:
+    """Write a length of time for readers.
+
+    Examples
+    --------
+    >>> duration(12.3), duration(600)
+    ('12 s', '10 min')
+    """
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def describe_machine(seconds: float) -> dict[str, Any]:
     """Describe where a run took place, and how long it took."""
     on = settings.device()
     return {
@@ -170,52 +337,9 @@ def describe_run(seconds: float) -> dict[str, Any]:
 
 def commit() -> str:
     """Name the commit of the code that runs, marked when it was changed since."""
-    command = ["git", "describe", "--always", "--dirty=-changed", "--abbrev=12"]
-    try:
-        run = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
-    except FileNotFoundError:
+    git = shutil.which("git")
+    if git is None:
         return "unknown"
+    command = [git, "describe", "--always", "--dirty=-changed", "--abbrev=12"]
+    run = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
     return run.stdout.strip() or "unknown"
-
-
-def promote() -> list[str]:
-    """Promote fresh runs to records; returns their names. Only committed code makes records."""
-    fresh = sorted(path.stem for path in runs_folder().glob("*.json"))
-    for name in fresh:
-        record = read_record(runs_folder(), name)
-        assert record is not None, "just listed"
-        made_by = record.facts["code"]
-        if made_by == "unknown" or made_by.endswith("-changed"):
-            raise AssignmentError(
-                f"The run {name} was made by code that is not committed ({made_by}). Commit, run "
-                "`make train` again, then `make keep`."
-            )
-    RECORDS.mkdir(parents=True, exist_ok=True)
-    for name in fresh:
-        for ending in (".npz", ".json"):
-            shutil.move(runs_folder() / f"{name}{ending}", RECORDS / f"{name}{ending}")
-    return fresh
-
-
-def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the config as JSON gives it back, so that comparing is comparing values."""
-    return dict(json.loads(json.dumps(config, allow_nan=False)))
-
-
-def _difference(record: Record | None, wanted: Mapping[str, Any]) -> str:
-    if record is None:
-        return "there is no record of it; "
-    keys = sorted(record.config.keys() | wanted.keys())
-    asked, kept = (
-        {key: repr(c.get(key, "not set")) for key in keys} for c in (wanted, record.config)
-    )
-    different = [f"{k} is {asked[k]}, recorded {kept[k]}" for k in keys if asked[k] != kept[k]]
-    return f"{'; '.join(different)}; "
-
-
-def _announced(estimate: Callable[[], float] | None) -> str:
-    if estimate is None:
-        return "running it now."
-    seconds = estimate()
-    length = f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
-    return f"running it takes about {length} on this device."

@@ -1,71 +1,344 @@
-"""The two ways from ImageNet to CIFAR-10: a linear layer on frozen features, and finetuning.
+"""The experiments of the CIFAR-10 notebook: a linear layer on frozen features, and finetuning.
 
-Both are trained by the same loop and leave the same kind of result, so that the notebook can
-compare them line by line. Every function takes its choices as small configs.
+Each is a function of one frozen dataclass. Both ways are trained by the same loop and leave the
+same kind of result, so that the notebook can compare them line by line.
 """
 
 import copy
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from assignment.common import runs, settings
-from assignment.common.files import Source
-from assignment.common.runs import Outcome, Record
+from assignment.common.files import Source, sha256
+from assignment.common.runs import Outcome, Run, obtain
 from assignment.common.settings import Mode
-from assignment.images import features, pixels, resnet, training
+from assignment.common.tables import Table
+from assignment.images import resnet, training
 from assignment.images.cifar10 import Cifar10, Split, validation_mask
-from assignment.images.features import Preprocessing, size_for_mode
+from assignment.images.features import (
+    Preprocessing,
+    extract_features,
+    seconds_per_image,
+    size_for_mode,
+)
 from assignment.images.linear import FeatureSet, OptimalityGap, SoftmaxRegression, optimality_gap
-from assignment.images.predictions import Predictions
+from assignment.images.pixels import augment, normalise, resize, to_float
+from assignment.images.predictions import Predictions, wilson_interval
 from assignment.images.resnet import Backbone
 from assignment.images.training import Recipe
 
 HELD_OUT = ("validation", "test")
-HEADLINE = "cifar_frozen"  # the record whose weights a page names first
+DEFAULT_WEIGHTS = "IMAGENET1K_V1"
 
 
-@dataclass(frozen=True)
-class Result:
-    """A trained model's record, and what it predicts for the images that it did not learn from.
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """What every experiment here depends on.
 
     Attributes
     ----------
-    record : Record
-    predictions : mapping of str to Predictions
-        ``"validation"`` and, where the test set was asked, ``"test"``; with ``" mirrored"``
-        behind, the mean of the logits for an image and its mirror image.
+    data : str
+        Fingerprint of the images and labels.
+    weights : str
+        Of the pretrained network: torchvision's name, or the checksum of a named file.
     """
 
-    record: Record
+    data: str
+    weights: str = DEFAULT_WEIGHTS
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearProbe(Experiment):
+    """A linear layer on frozen features.
+
+    Attributes
+    ----------
+    first : int, optional
+        Learn from the first so many training images alone.
+    final : bool
+        Whether the recipe is finished: only then it is evaluated on the test set, once, and the
+        logits of every image are kept.
+    """
+
+    features: FeatureSet
+    recipe: Recipe
+    first: int | None = None
+    final: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerSweep(Experiment):
+    """A linear layer by several recipes, on other splits of the training images where named."""
+
+    features: FeatureSet
+    recipes: tuple[Recipe, ...]
+    splits: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchNormMistake(Experiment):
+    """Features of `size` pixels, read in batches with BatchNorm left in train mode."""
+
+    size: int
+    recipe: Recipe
+    first: int | None = None
+    batch: int = 128
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a network is trained on the images themselves.
+
+    Attributes
+    ----------
+    recipe : Recipe
+    sizes : tuple of int
+        Pixels a side, epoch by epoch; the last one stays for the epochs that are left.
+    eval_size : int, optional
+        Pixels a side in evaluation; the last of `sizes` where not given.
+    trainable : str
+        The first part that learns, see `resnet.build_classifier`.
+    pretrained : bool
+    max_shift : int
+        How far, in stored pixels, an image is moved at most before it is enlarged.
+    """
+
+    recipe: Recipe
+    sizes: tuple[int, ...] = (64,)
+    eval_size: int | None = None
+    trainable: str = "all"
+    pretrained: bool = True
+    max_shift: int = 4
+
+    def transform(self, images: Tensor, generator: torch.Generator | None, epoch: int) -> Tensor:
+        """uint8 [N, 3, 32, 32] to network input; mirrored and shifted where there is a generator."""
+        small, size = to_float(images), self.eval_size or self.sizes[-1]
+        if generator is not None:
+            small = augment(small, generator, self.max_shift)
+            size = self.sizes[min(epoch, len(self.sizes) - 1)]
+        enlarged = resize(normalise(small), size_for_mode(size))
+        return resnet.match_layout(enlarged, enlarged.device)
+
+    def vary(self, **changes: Any) -> "Plan":
+        """Return the same plan with another recipe."""
+        return replace(self, recipe=replace(self.recipe, **changes))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetune(Experiment):
+    """The network trained on images; `first` and `final` as in `LinearProbe`."""
+
+    plan: Plan
+    first: int | None = None
+    final: bool = False
+
+
+# For the impatient: about ten minutes on two cores of a laptop without bfloat16.
+IMPATIENT = Plan(Recipe(epochs=2, lr=0.01, smoothing=0.1), sizes=(48,))
+
+
+@dataclass(frozen=True, repr=False)
+class Result:
+    """A trained model's run, and its predictions for the images that it did not learn from.
+
+    Attributes
+    ----------
+    run : Run
+    predictions : mapping of str to Predictions
+        ``"validation"`` and, where it was evaluated on it, ``"test"``; with ``" mirrored"`` behind,
+        from the mean of the logits for an image and its mirror image.
+    """
+
+    run: Run
     predictions: Mapping[str, Predictions]
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """What the record says in words and single numbers."""
-        return self.record.facts
+        """What the run tells in words and single numbers."""
+        return self.run.facts
 
     @property
     def history(self) -> np.ndarray:
         """One row per epoch, with the fields of `training.EpochMetrics`, float64 [epochs, 4]."""
-        return self.record.arrays["history"]
+        return self.run.arrays["history"]
+
+    def accuracy(self, split: str = "validation") -> float:
+        """Return the accuracy on a split; from the logits, where these are kept."""
+        found = self.predictions.get(split)
+        return found.accuracy if found else float(self.facts[split]["accuracy"])
+
+    def loss(self, split: str = "validation") -> float:
+        """Return the mean cross-entropy on a split; from the logits, where these are kept."""
+        found = self.predictions.get(split)
+        return found.loss if found else float(self.facts[split]["loss"])
+
+    def __repr__(self) -> str:
+        """One line."""
+        return f"{self.run!r}, validation accuracy {self.accuracy():.2%}"
 
 
-def weights() -> Source:
+def weights_shown() -> Source:
     """Say which pretrained weights the results that are shown came from."""
-    kept = runs.read_record(runs.RECORDS, HEADLINE) if settings.mode() is Mode.RECORDED else None
-    return Source(**kept.facts["weights"]) if kept else resnet.expected_weights()
+    if settings.mode() is Mode.RECORDED:
+        for folder in (runs.runs_folder(), runs.RECORDS):
+            for run in runs.read_all("linear_probe", folder):
+                if run.config.get("final"):
+                    return Source(**run.facts["weights"])
+    return resnet.expected_weights()
 
 
-def splits_for(data: Cifar10, first: int | None, final: bool) -> dict[str, Split]:
+# --- what a notebook calls ------------------------------------------------------------------------
+
+
+def linear_probe(
+    data: Cifar10,
+    features: FeatureSet,
+    recipe: Recipe,
+    first: int | None = None,
+    final: bool = False,
+) -> Result:
+    """Train a linear layer on frozen features, or load the run that did; see `LinearProbe`."""
+    config = LinearProbe(
+        **_inputs(data), features=features, recipe=_shorten(recipe), first=first, final=final
+    )
+    return read_result(obtain(_linear_probe, config, data))
+
+
+def layer_sweep(
+    data: Cifar10, features: FeatureSet, recipes: Sequence[Recipe], splits: Sequence[int] = ()
+) -> list[float]:
+    """Return the validation accuracy of a linear layer for each recipe, on each of the splits."""
+    config = LayerSweep(
+        **_inputs(data),
+        features=features,
+        recipes=tuple(_shorten(recipe) for recipe in recipes),
+        splits=tuple(splits),
+    )
+    return [float(value) for value in obtain(_layer_sweep, config, data)["accuracy"]]
+
+
+def optimality_check(data: Cifar10, features: FeatureSet, recipe: Recipe) -> OptimalityGap:
+    """Compare the layer that a recipe ends with to scikit-learn's optimum; see `optimality_gap`."""
+    config = LinearProbe(**_inputs(data), features=features, recipe=_shorten(recipe))
+    run = obtain(_optimality_check, config, data)
+    return OptimalityGap(run["reached"], run["optimum"], run["agreement"])
+
+
+def batchnorm_mistake(
+    data: Cifar10, size: int, recipe: Recipe, first: int | None = None, batch: int = 128
+) -> Result:
+    """Read features with BatchNorm left in train mode, or load the run that did."""
+    config = BatchNormMistake(
+        **_inputs(data), size=size, recipe=_shorten(recipe), first=first, batch=batch
+    )
+    return read_result(obtain(_batchnorm_mistake, config, data))
+
+
+def finetune(data: Cifar10, plan: Plan, first: int | None = None, final: bool = False) -> Result:
+    """Train the network on images, or load the run that did; see `Finetune`."""
+    plan = replace(plan, recipe=_shorten(plan.recipe, most=3 if final else 1))
+    config = Finetune(**_inputs(data), plan=plan, first=first, final=final)
+    run = obtain(_finetune, config, data)
+    if run.checksum:  # now that the run is kept its checkpoint is no longer needed
+        _checkpoint(config).unlink(missing_ok=True)
+    return read_result(run)
+
+
+def _inputs(data: Cifar10) -> dict[str, str]:
+    """Name the images and the weights; the official weights are asked for without being there."""
+    named = resnet.weights_from_environment()
+    checksum = resnet.CHECKPOINT.sha256 if named is None else sha256(named)
+    official = checksum == resnet.CHECKPOINT.sha256
+    return {"data": data.fingerprint, "weights": DEFAULT_WEIGHTS if official else checksum}
+
+
+def _shorten(recipe: Recipe, most: int = 3) -> Recipe:
+    """Return the recipe asked for; in sample mode one of few epochs, for a thousand images."""
+    if settings.mode() is not Mode.SAMPLE:
+        return recipe
+    return replace(recipe, epochs=min(recipe.epochs, most), batch=min(recipe.batch, 64))
+
+
+# --- the experiments ------------------------------------------------------------------------------
+
+
+def _linear_probe(config: LinearProbe, data: Cifar10) -> Outcome:
+    backbone = resnet.load_pretrained()
+    images = splits_for(data, config.first, config.final)
+    splits = _features(backbone, config.features, images)
+    layer = SoftmaxRegression(splits["train"].images).to(settings.device())
+    outcome = train_and_evaluate(layer, splits, config.recipe, _unchanged, backbone, config.final)
+    # The features may have come from the cache: what they cost is measured anew.
+    inputs = config.features.all_inputs() if config.final else []
+    seconds = sum(seconds_per_image(backbone, each) for each in inputs)
+    cost = seconds * (len(splits["train"]) + len(splits["validation"]))
+    return Outcome(outcome.arrays, {**outcome.facts, "extraction seconds": round(cost, 1)})
+
+
+def _layer_sweep(config: LayerSweep, data: Cifar10) -> Outcome:
+    backbone = resnet.load_pretrained()
+    read = _features(backbone, config.features, splits_for(data))
+    images = torch.cat([read["train"].images, read["validation"].images])
+    labels = torch.cat([read["train"].labels, read["validation"].labels])
+    accuracies = []
+    for seed in config.splits or (None,):
+        splits = read
+        if seed is not None:
+            held = validation_mask(labels.cpu(), seed).to(labels.device)
+            masks = {"train": ~held, "validation": held}
+            splits = {name: Split(images[mask], labels[mask]) for name, mask in masks.items()}
+        accuracies += [_train_layer(splits, recipe)[1] for recipe in config.recipes]
+    return Outcome({"accuracy": accuracies}, {"weights": asdict(backbone.source)})
+
+
+def _optimality_check(config: LinearProbe, data: Cifar10) -> Outcome:
+    backbone = resnet.load_pretrained()
+    splits = _features(backbone, config.features, splits_for(data))
+    layer, _ = _train_layer(splits, config.recipe)
+    decay = config.recipe.weight_decay
+    gap = optimality_gap(layer, splits["train"], splits["validation"], decay)
+    return Outcome(asdict(gap), {"weights": asdict(backbone.source)})
+
+
+def _batchnorm_mistake(config: BatchNormMistake, data: Cifar10) -> Outcome:
+    """Make the mistake of leaving BatchNorm in train mode while the features are read.
+
+    No weight changes, but each image is normalised by the batch that it happens to be in, and the
+    running statistics drift meanwhile; validation then uses what they have become.
+    """
+    backbone = resnet.load_pretrained()
+    network = copy.deepcopy(backbone.network)
+    inputs = Preprocessing(size_for_mode(config.size))
+    splits = {}
+    for name, split in splits_for(data, config.first).items():
+        network.train(name == "train")
+        found = extract_features(network, split.images, inputs, config.batch)
+        splits[name] = Split(found["layer4"], split.labels.cpu()).to(settings.device())
+    layer = SoftmaxRegression(splits["train"].images).to(settings.device())
+    return train_and_evaluate(layer, splits, config.recipe, _unchanged, backbone, final=False)
+
+
+def _finetune(config: Finetune, data: Cifar10) -> Outcome:
+    plan, backbone = config.plan, resnet.load_pretrained()
+    network = resnet.build_classifier(
+        backbone, len(data.classes), plan.trainable, plan.pretrained, plan.recipe.seed
+    )
+    network = resnet.to_device(network, settings.device())
+    splits = splits_for(data, config.first, config.final)
+    checkpoint = None if settings.mode() is Mode.SAMPLE else _checkpoint(config)
+    return train_and_evaluate(
+        network, splits, plan.recipe, plan.transform, backbone, config.final, checkpoint
+    )
+
+
+def splits_for(data: Cifar10, first: int | None = None, final: bool = False) -> dict[str, Split]:
     """Return what a run may see, on the device: the test images only when the recipe is final."""
     train = Split(data.train.images[:first], data.train.labels[:first])
     splits = {"train": train, "validation": data.validation}
@@ -78,19 +351,22 @@ def train_and_evaluate(
     model: nn.Module,
     splits: Mapping[str, Split],
     recipe: Recipe,
-    look: training.Transform,
+    transform: training.Transform,
     backbone: Backbone,
     final: bool,
     checkpoint: Path | None = None,
 ) -> Outcome:
-    """Train, then ask once: the outcome of either way."""
-    fit = training.train(model, splits["train"], splits["validation"], recipe, look, checkpoint)
-    arrays = {"history": np.array([list(asdict(epoch).values()) for epoch in fit.history])}
-    learned = [p for p in model.parameters() if p.requires_grad]
+    """Train, then evaluate once: the outcome of either way."""
+    trained = training.train(
+        model, splits["train"], splits["validation"], recipe, transform, checkpoint
+    )
+    model = trained.model
+    arrays = {"history": np.array([list(asdict(epoch).values()) for epoch in trained.history])}
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     facts: dict[str, Any] = {
-        "best epoch": fit.best + 1,
-        "training seconds": round(fit.seconds, 1),
-        "inputs per second": round(fit.throughput, 1),
+        "best epoch": trained.best + 1,
+        "training seconds": round(trained.seconds, 1),
+        "inputs per second": round(trained.throughput, 1),
         "trainable parameters": sum(parameter.numel() for parameter in learned),
         "test evaluations": int(final),
         "precision": str(settings.precision(settings.device())).removeprefix("torch."),
@@ -99,306 +375,90 @@ def train_and_evaluate(
     for name, split in splits.items():
         if name == "train" and not final:
             continue
-        logits = training.predict_logits(fit.model, split.images, look)
-        predictions = Predictions(logits, split.labels.cpu())
-        facts[name] = {"accuracy": predictions.accuracy, "loss": predictions.loss}
+        logits = training.predict_logits(model, split.images, transform)
+        labels = split.labels.cpu()
+        found = Predictions(logits, labels)
+        facts[name] = {"accuracy": found.accuracy, "loss": found.loss}
         if name in HELD_OUT and final:
             arrays[f"{name} logits"] = logits.numpy()
+            arrays[f"{name} labels"] = labels.numpy().astype(np.uint8)
             if split.images.ndim == 4:
-                turned = training.predict_logits(fit.model, split.images.flip(3), look)
-                arrays[f"{name} mirrored logits"] = ((logits + turned) / 2).numpy()
-    if final and isinstance(fit.model, SoftmaxRegression):
-        arrays |= {n: value.cpu().numpy() for n, value in fit.model.state_dict().items()}
+                mirrored = training.predict_logits(model, split.images.flip(3), transform)
+                arrays[f"{name} mirrored logits"] = ((logits + mirrored) / 2).numpy()
+    if final and isinstance(model, SoftmaxRegression):
+        arrays |= {name: value.cpu().numpy() for name, value in model.state_dict().items()}
     return Outcome(arrays, facts)
 
 
-def read_result(record: Record, data: Cifar10) -> Result:
-    """Put what a record says about images beside what they are."""
-    labels = {"validation": data.validation.labels.cpu(), "test": data.test.labels.cpu()}
+def read_result(run: Run) -> Result:
+    """Put a run's logits beside the labels of the images."""
+    arrays = run.arrays
     predictions = {
-        key.removesuffix(" logits"): Predictions(torch.from_numpy(logits), labels[key.split()[0]])
-        for key, logits in record.arrays.items()
+        key.removesuffix(" logits"): Predictions(
+            torch.from_numpy(logits), torch.from_numpy(arrays[f"{key.split()[0]} labels"]).long()
+        )
+        for key, logits in arrays.items()
         if key.endswith(" logits")
     }
-    return Result(record, predictions)
+    return Result(run, predictions)
 
 
-def data_key(data: Cifar10, first: int | None, final: bool) -> dict[str, Any]:
-    """Name the images of a run: the part of its config that every run has."""
-    held_back = hashlib.sha256(data.validation.images.cpu().numpy().tobytes()).hexdigest()
-    return {"data": data.source.sha256, "validation": held_back, "first": first, "final": final}
-
-
-def shorten_for_sample(recipe: Recipe, most: int = 3) -> Recipe:
-    """Return the recipe asked for; in sample mode one of few epochs, for a thousand images."""
-    if settings.mode() is not Mode.SAMPLE:
-        return recipe
-    return replace(recipe, epochs=min(recipe.epochs, most), batch=min(recipe.batch, 64))
-
-
-def linear_probe(
-    name: str,
-    data: Cifar10,
-    reading: FeatureSet,
-    recipe: Recipe,
-    first: int | None = None,
-    final: bool = False,
-) -> Result:
-    """Train a linear layer on frozen features, or load the run that did.
-
-    Parameters
-    ----------
-    name : str
-        Of the record.
-    data : Cifar10
-    reading : Reading
-    recipe : Recipe
-    first : int, optional
-        Learn from the first so many training images alone.
-    final : bool
-        Whether the recipe is finished: only then it is evaluated on the test set, once,
-        and the logits of every image are kept.
-    """
-    recipe = shorten_for_sample(recipe)
-
-    def run() -> Outcome:
-        backbone = resnet.load_pretrained()
-        splits = _read(backbone, reading, splits_for(data, first, final))
-        model = SoftmaxRegression(splits["train"].images).to(settings.device())
-        outcome = train_and_evaluate(model, splits, recipe, _as_they_are, backbone, final)
-        # The features may have come from the cache: what they cost is measured anew.
-        pace = (
-            sum(features.seconds_per_image(backbone, view) for view in reading.all_views())
-            if final
-            else 0.0
-        )
-        extraction = pace * (len(splits["train"]) + len(splits["validation"]))
-        cost = {"extraction seconds": round(extraction, 1)}
-        return Outcome(outcome.arrays, {**outcome.facts, **cost})
-
-    config = data_key(data, first, final) | {"reading": asdict(reading), "recipe": asdict(recipe)}
-    wait = partial(_waiting, reading, data, recipe, first, final)
-    return read_result(runs.run_or_load(name, config, run, wait, quiet=True), data)
-
-
-def weight_decay_sweep(
-    name: str, data: Cifar10, reading: FeatureSet, recipes: Sequence[Recipe]
-) -> list[float]:
-    """Return the validation accuracy of a linear layer for each of several recipes."""
-    recipes = [shorten_for_sample(recipe) for recipe in recipes]
-
-    def run() -> Outcome:
-        backbone = resnet.load_pretrained()
-        splits = _read(backbone, reading, splits_for(data, None, False))
-        accuracies = [_head(splits, recipe)[1] for recipe in recipes]
-        return Outcome({"accuracy": np.array(accuracies)}, {"weights": asdict(backbone.source)})
-
-    config = data_key(data, None, False)
-    config |= {"reading": asdict(reading), "recipes": [asdict(recipe) for recipe in recipes]}
-    wait = partial(_waiting, reading, data, recipes[0], layers=len(recipes))
-    found = runs.run_or_load(name, config, run, wait, quiet=True)
-    return [float(accuracy) for accuracy in found.arrays["accuracy"]]
-
-
-def accuracy_over_splits(
-    name: str, data: Cifar10, reading: FeatureSet, recipe: Recipe, count: int = 5
-) -> list[float]:
-    """Return the validation accuracy on each of several ways to split the training images."""
-    recipe = shorten_for_sample(recipe)
-
-    def run() -> Outcome:
-        backbone = resnet.load_pretrained()
-        read = _read(backbone, reading, splits_for(data, None, False))
-        images = torch.cat([read["train"].images, read["validation"].images])
-        labels = torch.cat([read["train"].labels, read["validation"].labels])
-        accuracies = []
-        for seed in range(1, count + 1):
-            held = validation_mask(labels.cpu(), seed).to(labels.device)
-            resplit = {
-                "train": Split(images[~held], labels[~held]),
-                "validation": Split(images[held], labels[held]),
-            }
-            accuracies.append(_head(resplit, recipe)[1])
-        return Outcome({"accuracy": np.array(accuracies)}, {"weights": asdict(backbone.source)})
-
-    config = data_key(data, None, False)
-    config |= {"reading": asdict(reading), "recipe": asdict(recipe), "splits": count}
-    wait = partial(_waiting, reading, data, recipe, layers=count)
-    found = runs.run_or_load(name, config, run, wait, quiet=True)
-    return [float(accuracy) for accuracy in found.arrays["accuracy"]]
-
-
-def check_optimality(
-    name: str, data: Cifar10, reading: FeatureSet, recipe: Recipe
-) -> OptimalityGap:
-    """Hold the layer that a recipe ends with against scikit-learn's optimum; see `certificate`."""
-    recipe = shorten_for_sample(recipe)
-
-    def run() -> Outcome:
-        backbone = resnet.load_pretrained()
-        splits = _read(backbone, reading, splits_for(data, None, False))
-        layer, _ = _head(splits, recipe)
-        found = optimality_gap(layer, splits["train"], splits["validation"], recipe.weight_decay)
-        numbers = {name: np.array(value) for name, value in asdict(found).items()}
-        return Outcome(numbers, {"weights": asdict(backbone.source)})
-
-    config = data_key(data, None, False)
-    config |= {"reading": asdict(reading), "recipe": asdict(recipe), "certificate": True}
-    wait = partial(_waiting, reading, data, recipe)
-    found = runs.run_or_load(name, config, run, wait, quiet=True)
-    return OptimalityGap(**{name: value.item() for name, value in found.arrays.items()})
-
-
-def _read(
-    backbone: resnet.Backbone, reading: FeatureSet, splits: Mapping[str, Split]
+def _features(
+    backbone: Backbone, features: FeatureSet, splits: Mapping[str, Split]
 ) -> dict[str, Split]:
     """Put the features of images in their place."""
     return {
-        name: Split(reading.read(backbone, split.images), split.labels).to(settings.device())
+        name: Split(features.compute(backbone, split.images), split.labels).to(settings.device())
         for name, split in splits.items()
     }
 
 
-def _head(splits: Mapping[str, Split], recipe: Recipe) -> tuple[SoftmaxRegression, float]:
-    """Train a linear layer; return it as the recipe keeps it, and its validation accuracy."""
+def _train_layer(splits: Mapping[str, Split], recipe: Recipe) -> tuple[SoftmaxRegression, float]:
+    """Train a linear layer; return it, and its validation accuracy."""
     layer = SoftmaxRegression(splits["train"].images).to(settings.device())
-    fit = training.train(layer, splits["train"], splits["validation"], recipe, _as_they_are)
-    return layer, fit.history[fit.best].validation_accuracy
+    trained = training.train(layer, splits["train"], splits["validation"], recipe, _unchanged)
+    return layer, trained.history[trained.best].validation_accuracy
 
 
-def _waiting(
-    reading: FeatureSet,
-    data: Cifar10,
-    recipe: Recipe,
-    first: int | None = None,
-    final: bool = False,
-    layers: int = 1,
-) -> float:
-    """Estimate the time for features that are not cached yet, and for linear layers on them."""
-    backbone, splits = resnet.load_pretrained(), splits_for(data, first, final)
-    images = [split.images for split in splits.values()]
-    extraction = sum(
-        features.estimate_seconds(backbone, images, view) for view in reading.all_views()
-    )
-    one = features.extract_features(backbone.network, images[0][:1], Preprocessing(32))
-    blank = torch.zeros(
-        1, sum(one[stage].shape[1] for stage in reading.stages) * len(reading.sizes)
-    )
-    layer = SoftmaxRegression(torch.cat([blank, blank])).to(settings.device())
-    labels = splits["train"].labels
-    train = Split(blank.to(labels.device).expand(len(labels), -1), labels)
-    return extraction + layers * training.estimate_seconds(layer, train, recipe, _as_they_are)
-
-
-def _as_they_are(inputs: Tensor, _: training.Moment | None) -> Tensor:
+def _unchanged(inputs: Tensor, generator: torch.Generator | None, epoch: int) -> Tensor:
     return inputs
 
 
-def batchnorm_mistake(
-    name: str,
-    data: Cifar10,
-    size: int,
-    recipe: Recipe,
-    first: int | None = None,
-    batch: int = 128,
-) -> Result:
-    """Make the mistake of leaving BatchNorm in train mode while the features are read.
-
-    No weight changes, but each image is normalised by the batch that it happens to be in, and the
-    running statistics drift meanwhile; validation then uses what they have become.
-    """
-    recipe = shorten_for_sample(recipe)
-
-    def run() -> Outcome:
-        backbone = resnet.load_pretrained()
-        network, view = copy.deepcopy(backbone.network), Preprocessing(size_for_mode(size))
-        splits = {}
-        for split, shown in splits_for(data, first, False).items():
-            network.train(split == "train")
-            found = features.extract_features(network, shown.images, view, batch)
-            splits[split] = Split(found["layer4"], shown.labels.cpu()).to(settings.device())
-        model = SoftmaxRegression(splits["train"].images).to(settings.device())
-        return train_and_evaluate(model, splits, recipe, _as_they_are, backbone, False)
-
-    config = data_key(data, first, False)
-    config |= {"train mode": [size, batch], "recipe": asdict(recipe)}
-
-    def wait() -> float:
-        images = sum(map(len, splits_for(data, first, False).values()))
-        return images * features.seconds_per_image(
-            resnet.load_pretrained(), Preprocessing(size_for_mode(size))
-        )
-
-    return read_result(runs.run_or_load(name, config, run, wait, quiet=True), data)
+def _checkpoint(config: Finetune) -> Path:
+    return runs.runs_folder() / f"{runs.request(_finetune, config).name}.pt"
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How a network is trained on the images themselves.
-
-    Attributes
-    ----------
-    recipe : Recipe
-    sizes : tuple of int
-        Pixels a side, epoch by epoch; the last one stays for the epochs that are left.
-    judged : int, optional
-        Pixels a side whenever the network is judged; the last of `sizes` where not given.
-    trained : str
-        The first part that learns, see `resnet.build_classifier`.
-    pretrained : bool
-    shift : int
-        How far, in stored pixels, an image is moved at most before it is enlarged.
-    """
-
-    recipe: Recipe
-    sizes: tuple[int, ...] = (64,)
-    judged: int | None = None
-    trained: str = "all"
-    pretrained: bool = True
-    shift: int = 4
-
-    def look(self, images: Tensor, moment: training.Moment | None) -> Tensor:
-        """uint8 [N, 3, 32, 32] to network input, mirrored and shifted while training."""
-        small, size = pixels.to_float(images), self.judged or self.sizes[-1]
-        if moment is not None:
-            small = pixels.augment(small, moment.generator, self.shift)
-            size = self.sizes[min(moment.epoch, len(self.sizes) - 1)]
-        shown = pixels.resize(pixels.normalise(small), size_for_mode(size))
-        return resnet.match_layout(shown, shown.device)
+# --- tables ---------------------------------------------------------------------------------------
 
 
-# For the impatient: about ten minutes on two cores of a laptop without bfloat16.
-IMPATIENT = Plan(Recipe(epochs=2, lr=0.01, smoothing=0.1), sizes=(48,))
+def accuracy_table(results: Mapping[str, Result], caption: str) -> Table:
+    """Tabulate accuracy and loss on all three splits, one row per model."""
+    splits = ("train", "validation", "test")
+    rows = [
+        (name, *(f"{result.accuracy(s):.2%} ({result.loss(s):.3f})" for s in splits))
+        for name, result in results.items()
+    ]
+    return Table(pd.DataFrame(rows, columns=["model", *splits]), caption)
 
 
-def finetune(
-    name: str, data: Cifar10, plan: Plan, first: int | None = None, final: bool = False
-) -> Result:
-    """Train the network on images, or load the run that did; parameters as in `frozen.head`."""
-    plan = replace(plan, recipe=shorten_for_sample(plan.recipe, most=3 if final else 1))
-    config = data_key(data, first, final) | {"plan": asdict(plan)}
-
-    def network(backbone: resnet.Backbone) -> nn.Module:
-        made = resnet.build_classifier(
-            backbone, len(data.classes), plan.trained, plan.pretrained, plan.recipe.seed
-        )
-        return resnet.to_device(made, settings.device())
-
-    def run() -> Outcome:
-        backbone = resnet.load_pretrained()
-        splits = splits_for(data, first, final)
-        checkpoint = None
-        if settings.mode() is not Mode.SAMPLE:
-            known = json.dumps([config, backbone.source.sha256], sort_keys=True).encode()
-            checkpoint = runs.runs_folder() / f"{name}-{hashlib.sha256(known).hexdigest()[:16]}.pt"
-        return train_and_evaluate(
-            network(backbone), splits, plan.recipe, plan.look, backbone, final, checkpoint
-        )
-
-    def estimate() -> float:
-        train = splits_for(data, first, final)["train"]
-        return training.estimate_seconds(
-            network(resnet.load_pretrained()), train, plan.recipe, plan.look
-        )
-
-    return read_result(runs.run_or_load(name, config, run, estimate, quiet=True), data)
+def comparison_table(results: Mapping[str, Result], data: Cifar10, caption: str) -> Table:
+    """Tabulate what finished models reach on the test set, and what they cost."""
+    rows = []
+    for name, result in results.items():
+        facts, test = result.facts, result.predictions["test"]
+        low, high = wilson_interval(test.accuracy, len(test.labels))
+        extraction = facts.get("extraction seconds", 0.0)
+        images = len(data.train) + len(data.validation)
+        pace = images / extraction if extraction else facts["inputs per second"]
+        mirrored = result.predictions.get("test mirrored")
+        rows.append({
+            "model": name,
+            "test accuracy": f"{test.accuracy:.2%}",
+            "95 % interval": f"{low:.2%} to {high:.2%}",
+            "with test-time mirror averaging": f"{mirrored.accuracy:.2%}" if mirrored else "-",
+            "training time": f"{(facts['training seconds'] + extraction) / 60:.0f} min",
+            "trainable parameters": f"{facts['trainable parameters']:,}",
+            "images per second": f"{pace:.0f}",
+            "device": f"{facts['device']} ({facts['machine'].split(', ')[-1]})",
+        })  # fmt: skip
+    return Table(pd.DataFrame(rows), caption)

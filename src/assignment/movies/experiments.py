@@ -1,0 +1,277 @@
+"""The experiments of the MovieLens notebook: descents, floors, a map, and tests on other likes.
+
+Each is a function of one frozen dataclass; a `Study` holds what they all depend on, the likes and
+the films that are asked about, and asks for them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from assignment.common import settings
+from assignment.common.runs import Outcome, Run, obtain
+from assignment.common.settings import Mode
+from assignment.movies import embedding, evaluation
+from assignment.movies.movielens import Likes, MovieLens
+from assignment.movies.recommend import by_cosine
+
+CHECKPOINTS = (10, 20, 50, 100, 200, 300, 500, 700, 1000)
+DIMENSIONS = (10, 25, 50, 100, 200)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """What every experiment here depends on: the fingerprint of the likes."""
+
+    likes: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Descent(Experiment):
+    """An optimiser from random vectors; the ten nearest of some films are kept on its way."""
+
+    films: tuple[int, ...]
+    optimiser: str
+    lr: float
+    dim: int = 50
+    iterations: int = 1000
+    seed: int = 0
+    scale: float = 0.1
+    checkpoints: tuple[int, ...] = CHECKPOINTS
+
+
+@dataclass(frozen=True, kw_only=True)
+class FloorSearch(Experiment):
+    """The lowest cost; with a `seed` the search starts from random vectors."""
+
+    films: tuple[int, ...]
+    dim: int = 50
+    seed: int | None = None
+    keep_vectors: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilmMap(Experiment):
+    """t-SNE of the floor's unit vectors, for the films with at least so many likes."""
+
+    perplexity: float = 30
+    fewest: int = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overshoot(Experiment):
+    """The last of so many steps of gradient descent at a rate that is too large."""
+
+    lr: float
+    dim: int = 50
+    iterations: int = 401
+
+
+@dataclass(frozen=True, kw_only=True)
+class Halves(Experiment):
+    """Neighbours found by either half of the users."""
+
+    dim: int = 50
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOutLikes(Experiment):
+    """Every method on likes that were held out."""
+
+    share: float = 0.2
+    seed: int = 0
+    dim: int = 50
+    dims: tuple[int, ...] = DIMENSIONS
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """The data, the likes, and the films asked about; its methods run experiments or load them.
+
+    Attributes
+    ----------
+    data : MovieLens
+    liked : Likes
+    films : tuple of int
+        Their movieIds.
+    """
+
+    data: MovieLens
+    liked: Likes
+    films: tuple[int, ...]
+
+    def descend(self, optimiser: str, lr: float, **more: Any) -> Run:
+        """Train from random vectors; `more` are the other fields of `Descent`.
+
+        Returns
+        -------
+        Run
+            losses [iterations + 1], final, diverged, seconds; the steps at which lists were kept,
+            and the lists [steps, films, 10].
+        """
+        config = Descent(**self._likes(), films=self.films, optimiser=optimiser, lr=lr, **more)
+        if settings.mode() is Mode.SAMPLE:  # which is to take seconds
+            config = replace(config, iterations=min(config.iterations, 200))
+        return obtain(_descent, config, self.data, self.liked)
+
+    def floor(self, dim: int = 50, seed: int | None = None, keep_vectors: bool = False) -> Run:
+        """Find the lowest cost: its value, the lists of its vectors [films, 10], seconds."""
+        config = FloorSearch(
+            **self._likes(), films=self.films, dim=dim, seed=seed, keep_vectors=keep_vectors
+        )
+        return obtain(_floor, config, self.data, self.liked)
+
+    def film_map(self, perplexity: float = 30, fewest: int = 5) -> Run:
+        """Lay films out in the plane: the places, in the order of the liked films."""
+        config = FilmMap(**self._likes(), perplexity=perplexity, fewest=fewest)
+        vectors = self.floor(keep_vectors=True)["vectors"]
+        return obtain(_film_map, config, self.liked, vectors)
+
+    def overshoot(self, lr: float) -> Run:
+        """Measure the sizes, direction by direction, of a step that overshoots."""
+        return obtain(_overshoot, Overshoot(**self._likes(), lr=lr), self.liked)
+
+    def halves(self) -> Run:
+        """Find the ten nearest of every film with either half of the users."""
+        return obtain(_halves, Halves(**self._likes()), self.data, self.liked)
+
+    def held_out(self, share: float = 0.2, dims: tuple[int, ...] = DIMENSIONS) -> Run:
+        """Judge every method, and the embeddings at several dimensions, on held-out likes."""
+        config = HeldOutLikes(**self._likes(), share=share, dims=dims)
+        return obtain(_held_out, config, self.liked)
+
+    def _likes(self) -> dict[str, str]:
+        return {"likes": self.liked.fingerprint}
+
+
+def _descent(config: Descent, data: MovieLens, liked: Likes) -> Outcome:
+    steps = [step for step in config.checkpoints if step <= config.iterations]
+    fit = embedding.fit(
+        liked,
+        config.dim,
+        config.optimiser,
+        config.lr,
+        config.iterations,
+        config.seed,
+        config.scale,
+        snapshots=steps,
+    )
+    lists = [by_cosine(data, liked, v).top(config.films) for v in fit.snapshots.values()]
+    return Outcome({
+        "losses": fit.losses,
+        "final": fit.final,
+        "diverged": fit.diverged,
+        "steps": list(fit.snapshots),
+        "lists": lists,
+        "seconds": fit.seconds,
+    })  # fmt: skip
+
+
+def _floor(config: FloorSearch, data: MovieLens, liked: Likes) -> Outcome:
+    best = embedding.find_floor(liked, config.dim, config.seed)
+    lists = by_cosine(data, liked, best.vectors).top(config.films)
+    kept = {"vectors": best.vectors.astype(np.float16)} if config.keep_vectors else {}
+    return Outcome({"value": best.value, "lists": lists, "seconds": best.seconds, **kept})
+
+
+def _film_map(config: FilmMap, liked: Likes, vectors: np.ndarray) -> Outcome:
+    from sklearn.manifold import TSNE  # half a second that few readers need
+
+    shown = vectors[liked.count >= config.fewest].astype(np.float64)
+    unit = shown / np.linalg.norm(shown, axis=1, keepdims=True)
+    tsne = TSNE(perplexity=config.perplexity, metric="cosine", init="pca", random_state=0)
+    return Outcome({"places": tsne.fit_transform(unit.astype(np.float32))})
+
+
+def _overshoot(config: Overshoot, liked: Likes) -> Outcome:
+    last = (config.iterations - 1, config.iterations)
+    fit = embedding.fit(liked, config.dim, "sgd", config.lr, config.iterations, snapshots=last)
+    step = fit.snapshots[last[1]] - fit.snapshots[last[0]]
+    return Outcome({"sizes": np.linalg.svd(step, compute_uv=False)})
+
+
+def _halves(config: Halves, data: MovieLens, liked: Likes) -> Outcome:
+    order = np.random.default_rng(config.seed).permutation(len(liked.users))
+    halves, vectors = [], []
+    for rows in np.array_split(order, 2):
+        rows = np.sort(rows)
+        halves.append(replace(liked, matrix=liked.matrix[rows], users=liked.users[rows]))
+        vectors.append(_floor_vectors(halves[-1], config.dim))
+    both = np.flatnonzero((halves[0].count > 0) & (halves[1].count > 0))
+    ids = liked.movies[both]
+    first, second = (
+        by_cosine(data, replace(half, matrix=half.matrix[:, both], movies=ids), found[both]).top(
+            ids
+        )
+        for half, found in zip(halves, vectors, strict=True)
+    )
+    return Outcome({"movies": ids, "first": first, "second": second})
+
+
+def _held_out(config: HeldOutLikes, liked: Likes) -> Outcome:
+    parts = evaluation.hold_out(liked, config.share, config.seed)
+    train = parts.train
+    vectors = {dim: _floor_vectors(train, dim) for dim in dict.fromkeys((config.dim, *config.dims))}
+    best = next(iter(evaluation.choose_lambda(train)))
+    scores = {
+        "popularity": evaluation.score_by_popularity(train),
+        "raw co-likes": evaluation.score_by_colikes(train, cosine=False),
+        "cosine co-likes": evaluation.score_by_colikes(train, cosine=True),
+        "EASE": evaluation.score_by_ease(train, best),
+        "embeddings, cosine": evaluation.score_by_vectors(train, vectors[config.dim], cosine=True),
+        "embeddings, inner product": evaluation.score_by_vectors(
+            train, vectors[config.dim], cosine=False
+        ),
+    }
+    results = {name: evaluation.evaluate(s, train, parts.held_out) for name, s in scores.items()}
+    by_dim = [
+        evaluation.evaluate(
+            evaluation.score_by_vectors(train, vectors[dim], cosine=True), train, parts.held_out
+        ).recall
+        for dim in config.dims
+    ]
+    return Outcome({
+        "by_dim": by_dim,
+        "methods": list(results),
+        "recall": [result.recall for result in results.values()],
+        "ndcg": [result.ndcg for result in results.values()],
+        "users": next(iter(results.values())).users,
+        "lambda": best,
+    })  # fmt: skip
+
+
+def _floor_vectors(liked: Likes, dim: int) -> np.ndarray:
+    return evaluation.fit_known_films(liked, lambda some: embedding.find_floor(some, dim).vectors)
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+def convergence_table(found: Mapping[str, Run], floor: float) -> pd.DataFrame:
+    """Tabulate how close runs come to the floor and how soon, one row per run."""
+    rows = []
+    for label, run in found.items():
+        above = run["losses"] / floor - 1
+        lost, steps = run["diverged"], len(above) - 1
+        within = np.flatnonzero(above < 0.01)
+        rows.append({
+            "run": label,
+            "learning rate": f"{run.config['lr']:.3g}",
+            "iterations": f"{steps}, then infinite" if lost else steps,
+            "above the floor at the end": "-" if lost else f"{100 * above[-1]:.3g} %",
+            "median of the last 50": "-" if lost else f"{100 * np.median(above[-50:]):.3g} %",
+            "iterations to 1 %": str(within[0]) if len(within) else "-",
+            "seconds to 1 %": f"{run['seconds'] / steps * within[0]:.2f}" if len(within) else "-",
+            "device": run.facts["device"],
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def seconds_within(run: Run, loss: float) -> float | None:
+    """Return after how many seconds a run's loss first fell below a value, if it did."""
+    below = np.flatnonzero(run["losses"] < loss)
+    return run["seconds"] / (len(run["losses"]) - 1) * below[0] if len(below) else None

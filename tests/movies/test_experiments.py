@@ -1,0 +1,154 @@
+"""The experiments on movie embeddings: what each answers for, and that it is what was asked."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from assignment.common import runs
+from assignment.common.runs import Run
+from assignment.movies import embedding, experiments, movielens
+from assignment.movies.experiments import Study
+from assignment.movies.recommend import by_cosine
+
+
+@functools.cache
+def study() -> Study:
+    """The sample's likes and three of its films."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ASSIGNMENT_MODE", "sample")
+        data = movielens.load()
+    liked = movielens.build_likes(data)
+    return Study(data, liked, tuple(int(movie) for movie in liked.movies[:3]))
+
+
+def small(one: Study) -> dict[str, Callable[[], Run]]:
+    return {
+        "descent": lambda: one.descend("adam", 0.1, dim=4, iterations=20, checkpoints=(0, 10)),
+        "floor": lambda: one.floor(dim=4),
+        "map": lambda: one.film_map(perplexity=5),
+        "overshoot": lambda: one.overshoot(1e-6),
+        "halves": lambda: one.halves(),
+        "held out": lambda: one.held_out(dims=(4,)),
+    }
+
+
+@pytest.mark.usefixtures("sample_mode")
+def test_a_descent_keeps_losses_and_the_lists_on_its_way() -> None:
+    one = study()
+    run = one.descend("nesterov", 1e-5, dim=4, iterations=20, checkpoints=(0, 10, 20, 30))
+    again = embedding.fit(one.liked, 4, "nesterov", 1e-5, 20, snapshots=(10,))
+    assert run["losses"].tolist() == again.losses.tolist()
+    assert (run["final"], run["diverged"]) == (again.final, False)
+    assert run["steps"].tolist() == [0, 10, 20]
+    nearest = by_cosine(one.data, one.liked, again.snapshots[10]).top(one.films)
+    assert run["lists"].shape == (3, 3, 10)
+    assert (run["lists"][1] == nearest).all()
+
+
+@pytest.mark.usefixtures("sample_mode")
+def test_a_floor_keeps_its_lists_and_where_asked_its_vectors() -> None:
+    one = study()
+    plain, whole = one.floor(dim=4), one.floor(dim=4, keep_vectors=True)
+    assert "vectors" not in plain.arrays
+    assert plain["value"] == whole["value"] == embedding.find_floor(one.liked, 4).value
+    nearest = by_cosine(one.data, one.liked, whole["vectors"].astype(float)).top(one.films)
+    assert (np.sort(nearest) == np.sort(plain["lists"])).mean() > 0.9  # kept in half precision
+    assert one.floor(dim=4, seed=1)["value"] == pytest.approx(plain["value"], rel=1e-4)
+
+
+@pytest.mark.usefixtures("sample_mode")
+def test_the_other_experiments_on_the_sample() -> None:
+    one = study()
+    assert one.film_map(perplexity=5)["places"].shape == ((one.liked.count >= 5).sum(), 2)
+    assert one.overshoot(1e-6)["sizes"].shape == (50,)
+    halves = one.halves()
+    assert halves["first"].shape == halves["second"].shape == (len(halves["movies"]), 10)
+    judged = one.held_out(dims=(4, 8))
+    assert judged["recall"].shape == judged["ndcg"].shape == (6, len(judged["users"]))
+    assert judged["by_dim"].shape == (2, len(judged["users"]))
+
+
+@pytest.mark.parametrize("name", small(study()))
+def test_a_recorded_run_is_found_and_other_likes_are_another(
+    name: str, data_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "RECORDS", data_folder / "records")
+    one = study()
+    first = small(one)[name]()
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "_compute", None)
+        assert small(one)[name]().checksum == first.checksum
+    other = Study(one.data, movielens.build_likes(one.data, 4.5), one.films)
+    assert small(other)[name]().name != first.name
+
+
+def test_other_films_get_their_own_lists(
+    data_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "RECORDS", data_folder / "records")
+    one = study()
+    other = replace(one, films=one.films[::-1])
+    for name in ("descent", "floor"):
+        lists = small(one)[name]()["lists"]
+        assert (small(other)[name]()["lists"] == lists[..., ::-1, :]).all(), name
+
+
+BASE = {"likes": "a"}
+OTHER: dict[str, Any] = {
+    "likes": "b", "films": (3,), "optimiser": "sgd", "lr": 0.2, "dim": 9, "iterations": 9,
+    "seed": 9, "scale": 0.9, "checkpoints": (9,), "keep_vectors": True, "perplexity": 9,
+    "fewest": 9, "share": 0.9, "dims": (9,),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        experiments.Descent(**BASE, films=(1, 2), optimiser="adam", lr=0.1),
+        experiments.FloorSearch(**BASE, films=(1, 2)),
+        experiments.FilmMap(**BASE),
+        experiments.Overshoot(**BASE, lr=0.1),
+        experiments.Halves(**BASE),
+        experiments.HeldOutLikes(**BASE),
+    ],
+    ids=lambda config: type(config).__name__,
+)
+def test_every_field_of_a_config_makes_another_run(config: Any) -> None:
+    keys = {runs.request(small, config).key}
+    for one in fields(config):
+        keys.add(runs.request(small, replace(config, **{one.name: OTHER[one.name]})).key)
+    assert len(keys) == len(fields(config)) + 1
+
+
+def test_likes_have_a_fingerprint_of_their_content() -> None:
+    liked = study().liked
+    fewer = replace(liked, matrix=liked.matrix[1:], users=liked.users[1:])
+    others = [
+        liked,
+        fewer,
+        replace(liked, threshold=4.5),
+        replace(liked, movies=liked.movies + 1),
+        replace(liked, users=liked.users + 1),
+    ]
+    assert len({one.fingerprint for one in others}) == len(others)
+    assert replace(liked).fingerprint == liked.fingerprint
+
+
+def run_of(losses: list[float], diverged: bool = False) -> Run:
+    arrays = {"losses": losses, "diverged": diverged, "seconds": 4.0}
+    numbers = {name: np.asarray(value) for name, value in arrays.items()}
+    return Run("descent", {"lr": 0.125}, numbers, {"device": "cpu"})
+
+
+def test_the_table_tells_how_close_and_how_soon() -> None:
+    found = {"good": run_of([40.0, 10.05, 10.01]), "bad": run_of([40.0, 90.0], diverged=True)}
+    table = experiments.convergence_table(found, 10.0).set_index("run").T
+    assert table["good"].to_list() == ["0.125", 2, "0.1 %", "0.5 %", "1", "2.00", "cpu"]
+    assert table["bad"].to_list() == ["0.125", "1, then infinite", "-", "-", "-", "-", "cpu"]
+    assert experiments.seconds_within(found["good"], 10.1) == 2.0
+    assert experiments.seconds_within(found["bad"], 10.1) is None
