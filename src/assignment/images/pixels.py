@@ -1,8 +1,7 @@
-"""From stored pixels to what the network sees: scale, resize, normalise, mirror, shift.
+"""From stored pixels to what the network sees: scale, resize, normalise, flip, crop.
 
-A split is one uint8 tensor that lives on the device, and every step here works on a whole batch of
-it. There are no loader processes and no image files in the loop, so the same lines run on CUDA,
-MPS and CPU, in a notebook and under Windows.
+A split is one uint8 tensor on the device, and every step here works on a whole batch of it. There
+are no loader processes, so the same lines run on CUDA, MPS and CPU, and under Windows.
 """
 
 import torch
@@ -25,19 +24,18 @@ def resize(images: Tensor, size: int) -> Tensor:
 
     Only ever used to enlarge. Antialiasing changes nothing then, and MPS does not have it.
     """
-    if size < images.shape[-1]:
-        raise ValueError(f"cannot resize {images.shape[-1]} px down to {size} px: only enlarging")
-    if size == images.shape[-1]:
+    before = images.shape[-1]
+    if size < before:
+        raise ValueError(f"cannot resize {before} px down to {size} px: only enlarging")
+    if size == before:
         return images
     return functional.interpolate(images, size=(size, size), mode="bilinear", align_corners=False)
 
 
 def normalise(images: Tensor, statistics: Statistics = IMAGENET) -> Tensor:
     """Subtract the channel means and divide by the channel standard deviations."""
-    mean, std = (
-        torch.tensor(values, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
-        for values in statistics
-    )
+    values = torch.tensor(statistics, dtype=images.dtype, device=images.device)
+    mean, std = values.view(2, 1, 3, 1, 1).unbind()
     return (images - mean) / std
 
 
@@ -55,21 +53,19 @@ def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:
     return torch.where(mirrored.to(images.device).view(-1, 1, 1, 1), images.flip(3), images)
 
 
-def random_crop(images: Tensor, most: int, generator: torch.Generator) -> Tensor:
-    """Move each image by up to `most` pixels each way, the border reflected: a random crop.
+def random_crop(images: Tensor, max_shift: int, generator: torch.Generator) -> Tensor:
+    """Shift each image by up to `max_shift` pixels each way, the border reflected: a random crop.
 
     The generator lives on the CPU, so that a seed draws the same crops on every device.
     """
-    count, _, height, width = images.shape
-    padded = functional.pad(images, (most, most, most, most), mode="reflect")
-    top, left = torch.randint(0, 2 * most + 1, (2, count), generator=generator).to(images.device)
-    rows = (top[:, None] + torch.arange(height, device=images.device)).view(count, 1, height, 1)
-    columns = (left[:, None] + torch.arange(width, device=images.device)).view(count, 1, 1, width)
-    every = torch.arange(count, device=images.device).view(count, 1, 1, 1)
-    channels = torch.arange(3, device=images.device).view(1, 3, 1, 1)
-    return padded[every, channels, rows, columns]
+    padded = functional.pad(images, [max_shift] * 4, mode="reflect")
+    shifts = torch.randint(0, 2 * max_shift + 1, (2, len(images)), generator=generator)
+    top, left = shifts.to(images.device).view(2, -1, 1, 1, 1)
+    image, channel, row, column = (torch.arange(n, device=images.device) for n in images.shape)
+    rows, columns = top + row.view(-1, 1), left + column
+    return padded[image.view(-1, 1, 1, 1), channel.view(-1, 1, 1), rows, columns]
 
 
-def augment(images: Tensor, generator: torch.Generator, most: int = 4) -> Tensor:
-    """Mirror and shift: what a training step sees of float images [N, 3, H, W]."""
-    return random_crop(random_flip(images, generator), most, generator)
+def augment(images: Tensor, generator: torch.Generator, max_shift: int = 4) -> Tensor:
+    """Flip and crop at random: what a training step sees of float images [N, 3, H, W]."""
+    return random_crop(random_flip(images, generator), max_shift, generator)

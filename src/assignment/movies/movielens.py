@@ -1,19 +1,19 @@
-"""MovieLens: ratings, checked line by line, become likes, and likes become co-likes.
+"""MovieLens: ratings become likes, and likes become co-likes.
 
-Python's own csv reader knows the line it is on: whatever is wrong with a file is reported with its
-name, its line and the reason. Ratings without any oddity, the usual case, are read block by block
-and as strictly, so that the archives of 25 and 32 million fit into memory, too.
+A file has one row on each line, and a regular expression says what a row may be. Block by block,
+the first line that differs is reported with file, line and reason; all others go through pandas. So
+the archives of 25 and 32 million ratings are checked as strictly, and fit into memory, too.
 """
 
-import csv
+import hashlib
 import io
-import math
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -42,14 +42,8 @@ ARCHIVE = Archive(
         "ratings.csv": "aa289ca83157595d0df6aea1be6a4ded676ddc4385472e8313a8ed9805352646",
     },
 )
-MOVIE_COLUMNS = ["movieId", "title", "genres"]
-RATING_COLUMNS = ["userId", "movieId", "rating", "timestamp"]
-STARS = frozenset(half / 2 for half in range(1, 11))
 LIKED = 4.0
-BLOCK = 2**24  # bytes of a large file that are looked at together
-ODD_RATING = re.compile(
-    rb"^(?![0-9]{1,18},[0-9]{1,18},[0-9](?:\.[0-9]{1,9})?,[0-9]{1,18}\r?$)", re.MULTILINE
-)
+BLOCK = 2**24  # characters of a file that are checked and parsed together
 
 
 class RatingsError(AssignmentError):
@@ -58,16 +52,10 @@ class RatingsError(AssignmentError):
 
 @dataclass(frozen=True)
 class MovieLens:
-    """The two tables and where they came from.
+    """Two tables and where they came from.
 
-    Attributes
-    ----------
-    ratings : DataFrame
-        Columns userId, movieId, rating (0.5 to 5.0), timestamp (seconds).
-    movies : DataFrame
-        Indexed by movieId: title (as in the file, but for spaces around it), year (missing where
-        the title has none), genres (joined by "|").
-    source : Source
+    `ratings` has userId, movieId, rating (0.5 to 5.0) and timestamp (seconds); `movies`, indexed by
+    movieId, has title, year (missing where the title has none) and genres ("A|B").
     """
 
     ratings: pd.DataFrame
@@ -77,16 +65,10 @@ class MovieLens:
 
 @dataclass(frozen=True)
 class Likes:
-    """Who liked what, without the films that nobody liked and the users who liked nothing.
+    """Who liked what, a 1 in `matrix` [users, movies] for each like.
 
-    Attributes
-    ----------
-    matrix : csr_array, int64 [users, movies]
-        1 where the user liked the film.
-    users, movies : array of int
-        The userId of each row and the movieId of each column, ascending.
-    threshold : float
-        The lowest rating that counts as a like.
+    `users` holds the userId of each row, `movies` the movieId of each column, both ascending;
+    `threshold` is the lowest rating that counts as a like.
     """
 
     matrix: sparse.csr_array
@@ -98,6 +80,16 @@ class Likes:
     def count(self) -> np.ndarray:
         """How many users liked each film, [movies]."""
         return np.asarray(self.matrix.sum(axis=0)).ravel()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of who liked what: a run on other likes is another run."""
+        rows, columns = self.matrix.sorted_indices().nonzero()
+        parts = (self.users, self.movies, rows, columns)
+        digest = hashlib.sha256(f"liked from {self.threshold}".encode())
+        for part in parts:
+            digest.update(part.astype("<i8").tobytes())
+        return digest.hexdigest()
 
 
 def load(effort: Effort = PATIENT) -> MovieLens:
@@ -113,12 +105,11 @@ def read(folder: Path) -> MovieLens:
     """Read movies.csv and ratings.csv strictly, of the small archive or of a larger one."""
     source = ARCHIVE.source(folder)
     movies = _movies(folder / "movies.csv")
-    ratings = _ratings(folder / "ratings.csv", set(movies.index))
-    return MovieLens(ratings, movies, source)
+    return MovieLens(_ratings(folder / "ratings.csv", movies), movies, source)
 
 
 def build_likes(data: MovieLens, threshold: float = LIKED) -> Likes:
-    """Keep the ratings of at least `threshold` stars, as a matrix of users by films."""
+    """Turn the ratings of at least `threshold` stars into a matrix of users by films."""
     liked = data.ratings[data.ratings["rating"] >= threshold]
     if liked.empty:
         raise AssignmentError(
@@ -133,20 +124,26 @@ def build_likes(data: MovieLens, threshold: float = LIKED) -> Likes:
 
 
 def count_colikes(liked: Likes) -> sparse.csr_array:
-    """Count for each pair of films the users who liked both: A'A with an empty diagonal.
-
-    Returns
-    -------
-    csr_array, int64 [movies, movies]
-        Holds 10^6 to 10^7 numbers at MovieLens latest-small: for description, not for training.
-    """
+    """Count for each pair of films the users who liked both: A'A without its diagonal."""
     product = (liked.matrix.T @ liked.matrix).tocsr()
     product.setdiag(0)
     product.eliminate_zeros()
     return product
 
 
-# --- files ----------------------------------------------------------------------------------------
+class _Kind(NamedTuple):
+    pattern: str
+    dtype: str
+    expected: str
+
+
+WHOLE = _Kind("[0-9]{1,18}", "int64", "a whole number")
+STARS = _Kind(r"[1-5]|(?:0\.5|[1-4]\.[05]|5\.0)0*", "float64", "0.5 to 5.0 in halves")
+UNFIT = r"\r\n\0\ufffd"  # U+FFFD stands where the bytes are not UTF-8
+QUOTED, PLAIN = rf'"(?:[^"{UNFIT}]|"")*"', rf'(?!")[^,{UNFIT}]*'
+TEXT = _Kind(f"{QUOTED}|{PLAIN}", "str", "UTF-8 text, quoted as a whole or not at all")
+MOVIES = {"movieId": WHOLE, "title": TEXT, "genres": TEXT}
+RATINGS = {"userId": WHOLE, "movieId": WHOLE, "rating": STARS, "timestamp": WHOLE}
 
 
 def _refuse(path: Path, line: int, reason: str) -> NoReturn:
@@ -156,101 +153,63 @@ def _refuse(path: Path, line: int, reason: str) -> NoReturn:
     )
 
 
-def _rows(path: Path, columns: list[str]) -> Iterator[tuple[int, list[str]]]:
-    """Yield each row with the line it starts on; a byte order mark and CRLF line ends are fine."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        before, wrong = error.object[: error.start].decode(), error.object[error.start]
-        reason = f"byte {wrong:#04x} is not UTF-8, which the file should be"
-        _refuse(path, _lines(before), reason)
-    if "\0" in text:
-        _refuse(path, _lines(text[: text.index("\0")]), "a NUL byte, which no text holds")
-    # Not str.splitlines: it would also break a title at U+2028 and its like.
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    line = 1
-    try:
-        header = next(reader, None)
-        if header is None:
-            _refuse(path, 1, f"the file is empty, expected the columns {','.join(columns)}")
-        if header != columns:
-            _refuse(path, 1, f"the columns are {','.join(header)}, expected {','.join(columns)}")
-        first = line = reader.line_num + 1
-        for row in reader:
-            if len(row) != len(columns):
-                _refuse(path, line, f"{len(row)} fields, expected {len(columns)}")
-            yield line, row
-            line = reader.line_num + 1
-        if line == first:
-            _refuse(path, 1, "there is a header but not one row")
-    except csv.Error as error:
-        _refuse(path, line, f"not well-formed CSV from here on ({error})")
+def _read(path: Path, columns: Mapping[str, _Kind]) -> pd.DataFrame:
+    row = ",".join(f"(?:{kind.pattern})" for kind in columns.values())
+    wrong = re.compile(rf"^(?!{row}\r?$).*", re.MULTILINE)
+    types = {name: kind.dtype for name, kind in columns.items()}
+    blocks: list[pd.DataFrame] = []
+    with path.open("rb") as file:
+        header = file.readline().decode("utf-8-sig", "replace").rstrip("\r\n")
+        if header.replace('"', "") != ",".join(columns):
+            found = f"the columns are {header[:80]!r}" if header else "the file is empty"
+            _refuse(path, 1, f"{found}, expected {','.join(columns)!r}")
+        while block := file.read(BLOCK) + file.readline():
+            text = block.decode("utf-8", "replace").removesuffix("\n")
+            if fault := wrong.search(text):
+                line = 2 + sum(map(len, blocks)) + text.count("\n", 0, fault.start())
+                _refuse(path, line, _reason(fault[0].rstrip("\r"), columns))
+            stream = io.BytesIO(block)
+            blocks.append(pd.read_csv(stream, names=list(columns), dtype=types, na_filter=False))
+    if not blocks:
+        _refuse(path, 1, "there is a header but not one row")
+    return pd.concat(blocks, ignore_index=True)
 
 
-def _lines(before: str) -> int:
-    """Count the lines up to and including the one that follows this text."""
-    return len(re.findall("\r\n|\r|\n", before)) + 1
-
-
-def _whole(path: Path, line: int, column: str, text: str) -> int:
-    # int() would also take "1_000", " 7" and other scripts' digits, which no such file holds.
-    if not re.fullmatch(r"[0-9]{1,18}", text):
-        _refuse(path, line, f"{column} is {text!r}, expected a whole number")
-    return int(text)
+def _reason(line: str, columns: Mapping[str, _Kind]) -> str:
+    fields = re.split(r',(?=(?:[^"]*"[^"]*")*[^"]*$)', line)  # at the commas outside of quotes
+    if len(fields) != len(columns):
+        return f"expected {len(columns)} fields, found {len(fields)} in {line[:80]!r}"
+    return next(
+        f"{name} is {field[:80]!r}, expected {kind.expected}"
+        for field, (name, kind) in zip(fields, columns.items(), strict=True)
+        if not re.fullmatch(kind.pattern, field)
+    )
 
 
 def _movies(path: Path) -> pd.DataFrame:
-    titles: dict[int, tuple[str, float, str]] = {}
-    for line, (number, title, genres) in _rows(path, MOVIE_COLUMNS):
-        movie = _whole(path, line, "movieId", number)
-        if movie in titles:
-            _refuse(path, line, f"movieId {movie} was already listed ({titles[movie][0]!r})")
-        if not title.strip():
-            _refuse(path, line, f"movieId {movie} has no title")
-        year = re.search(r"\(([0-9]{4})\)\s*$", title)
-        titles[movie] = (title.strip(), float(year[1]) if year else math.nan, genres)
-    frame = pd.DataFrame.from_dict(titles, orient="index", columns=["title", "year", "genres"])
-    return frame.rename_axis("movieId").astype({"year": "Int64"})
+    found = _read(path, MOVIES)
+    movie, title = found["movieId"], found["title"].str.strip()
+    wrong = movie.duplicated() | (title == "")
+    if wrong.any():
+        row = int(wrong.argmax())
+        reason = "was already listed" if title[row] else "has no title"
+        _refuse(path, row + 2, f"movieId {movie[row]} {reason}")
+    year = pd.to_numeric(title.str.extract(r"\(([0-9]{4})\)$", expand=False)).astype("Int64")
+    return found.assign(title=title, year=year).set_index("movieId")[["title", "year", "genres"]]
 
 
-def _ratings(path: Path, movies: set[int]) -> pd.DataFrame:
-    found = _plain_ratings(path, movies)
-    return _any_ratings(path, movies) if found is None else found
-
-
-def _plain_ratings(path: Path, movies: set[int]) -> pd.DataFrame | None:
-    """Read ratings of which every line is plain and right; None where any is not."""
-    types = {"userId": "int64", "movieId": "int64", "rating": "float64", "timestamp": "int64"}
-    blocks = []
-    with path.open("rb") as file:
-        if file.readline().rstrip(b"\r\n") != ",".join(RATING_COLUMNS).encode():
-            return None
-        while block := file.read(BLOCK) + file.readline():
-            if ODD_RATING.search(block.removesuffix(b"\n")):
-                return None
-            stream = io.BytesIO(block)
-            some = pd.read_csv(stream, header=None, names=RATING_COLUMNS, dtype=types)
-            if not (some["rating"].isin(STARS) & some["movieId"].isin(movies)).all():
-                return None
-            blocks.append(some)
-    found = pd.concat(blocks, ignore_index=True) if blocks else None
-    if found is None or found.duplicated(["userId", "movieId"]).any():
-        return None
+def _ratings(path: Path, movies: pd.DataFrame) -> pd.DataFrame:
+    found = _read(path, RATINGS)
+    user, movie = found["userId"], found["movieId"]
+    unlisted = movie[~movie.isin(movies.index)].drop_duplicates()
+    if len(unlisted) > 1:
+        reason = f"{len(unlisted)} films of {path.name} are not listed; movies.csv may be cut short"
+        _refuse(path.with_name("movies.csv"), len(movies) + 1, reason)
+    if len(unlisted):
+        _refuse(path, unlisted.index[0] + 2, f"movieId {unlisted.iloc[0]} is not in movies.csv")
+    pair = pd.Series(pd.factorize(user)[0] * len(movies) + pd.factorize(movie)[0])
+    if (again := pair.duplicated()).any():
+        row = int(again.argmax())
+        line = int((pair == pair[row]).argmax()) + 2
+        _refuse(path, row + 2, f"user {user[row]} already rated movie {movie[row]} on line {line}")
     return found
-
-
-def _any_ratings(path: Path, movies: set[int]) -> pd.DataFrame:
-    rows: list[tuple[int, int, float, int]] = []
-    first_seen: dict[tuple[int, int], int] = {}
-    for line, (user_text, movie_text, stars_text, when) in _rows(path, RATING_COLUMNS):
-        user = _whole(path, line, "userId", user_text)
-        movie = _whole(path, line, "movieId", movie_text)
-        stars = float(stars_text) if re.fullmatch(r"[0-9](\.[0-9]+)?", stars_text) else math.nan
-        if stars not in STARS:
-            _refuse(path, line, f"rating is {stars_text!r}, expected 0.5 to 5.0 in halves")
-        if movie not in movies:
-            _refuse(path, line, f"movieId {movie} is not in movies.csv")
-        if (seen := first_seen.setdefault((user, movie), line)) != line:
-            _refuse(path, line, f"user {user} already rated movie {movie} on line {seen}")
-        rows.append((user, movie, stars, _whole(path, line, "timestamp", when)))
-    return pd.DataFrame(rows, columns=RATING_COLUMNS)

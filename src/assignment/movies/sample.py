@@ -4,13 +4,13 @@ Everything is drawn from a seed. Nothing here is a result, and whatever is made 
 SAMPLE.
 """
 
-import csv
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 USERS, FILMS, COLD = 500, 320, 12
-# Well-known films by taste group, so that a reader can judge the neighbours of the three queries.
+# Well-known films by taste group, so that a reader recognises the neighbours of the queries.
 KNOWN = {
     "Adventure|Drama|Thriller": (
         "Apollo 13 (1995)", "Fugitive, The (1993)", "Braveheart (1995)", "Titanic (1997)",
@@ -62,14 +62,13 @@ def write_movielens(folder: Path, seed: int = 0) -> None:
     seen = generator.random((USERS, FILMS)) < activity * popularity * np.where(fond, 1.0, 0.3)
     stars = generator.normal(np.where(fond, 4.2, 3.1), 0.8)
     rating = np.clip(np.round(stars * 2) / 2, 0.5, 5.0)
-    with (folder / "movies.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["movieId", "title", "genres"])
-        writer.writerows((i + 1, title, genres) for i, (title, genres) in enumerate(films))
-    with (folder / "ratings.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["userId", "movieId", "rating", "timestamp"])
-        when = 1_000_000_000
-        for user, film in zip(*seen.nonzero(), strict=True):
-            when += 60
-            writer.writerow([user + 1, film + 1, rating[user, film], when])
+    movies = pd.DataFrame(films, columns=["title", "genres"])
+    movies.insert(0, "movieId", movies.index + 1)
+    user, film = seen.nonzero()
+    minutes = np.arange(1, len(user) + 1)
+    ratings = pd.DataFrame({
+        "userId": user + 1, "movieId": film + 1, "rating": rating[user, film],
+        "timestamp": 1_000_000_000 + 60 * minutes,
+    })  # fmt: skip
+    movies.to_csv(folder / "movies.csv", index=False, lineterminator="\r\n")
+    ratings.to_csv(folder / "ratings.csv", index=False, lineterminator="\r\n")
