@@ -1,21 +1,20 @@
-"""What all figures share: one style, words for those who cannot see them, the sample's stamp.
+"""What all figures share: one style, alternative text, and the sample's stamp.
 
 A figure carries its own alternative text, so that a notebook, a code host and a screen reader get
-the finding along with the picture; in sample mode every figure is stamped.
+the finding along with the picture.
 """
 
 import functools
 import io
 from collections.abc import Callable, Iterable
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, Protocol
 
 import matplotlib as mpl
 from cycler import cycler
 from matplotlib.figure import Figure as MatplotlibFigure
 
 from assignment.common import settings
-from assignment.common.runs import Record
-from assignment.common.settings import Mode
+from assignment.common.files import write_if_possible
 
 PAGE_DPI = 100  # figures are as wide as the page at this density, and stored at twice it
 # Okabe and Ito's colours, told apart with every kind of colour vision; wine for their pale yellow.
@@ -41,7 +40,7 @@ class Figure(MatplotlibFigure):
     """A figure with alternative text that states its finding."""
 
     alt: str = ""
-    records: str = ""  # the records it was drawn from, with the beginning of their checksums
+    records: str = ""  # the runs it was drawn from, with the beginning of their checksums
 
     def png(self) -> bytes:
         """Return the picture at twice the page's resolution."""
@@ -50,25 +49,24 @@ class Figure(MatplotlibFigure):
         self.savefig(stream, format="png", dpi=2 * PAGE_DPI, metadata=words)
         return stream.getvalue()
 
-    def __repr__(self) -> str:
-        """Return what the figure shows, in words."""
-        return f"Figure: {self.alt}"
-
     def _repr_mimebundle_(self, **_: object) -> tuple[dict[str, object], dict[str, object]]:
         width, height = (round(inches * PAGE_DPI) for inches in self.get_size_inches())
         size = {"width": width, "height": height, "alt": self.alt}
-        return {"image/png": self.png(), "text/plain": repr(self)}, {"image/png": size}
+        return {"image/png": self.png(), "text/plain": f"Figure: {self.alt}"}, {"image/png": size}
 
 
-def save_figure(figure: Figure, name: str, made_from: Iterable[Record] = ()) -> Figure:
-    """Save a figure under a stable name in the figures folder, and return it to be looked at.
+class _Run(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def checksum(self) -> str: ...
 
-    The picture names the records that it was drawn from, so that one that is stale can be found.
-    """
-    figure.records = ", ".join(sorted({f"{r.name} {r.sha256[:16]}" for r in made_from}))
-    folder = settings.figures_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.png").write_bytes(figure.png())
+
+def save_figure(figure: Figure, name: str, made_from: Iterable[_Run] = ()) -> Figure:
+    """Save a figure in the figures folder, with the runs it was drawn from, and return it."""
+    figure.records = ", ".join(sorted({f"{run.name} {run.checksum[:16]}" for run in made_from}))
+    picture = figure.png()
+    write_if_possible(settings.figures_folder() / f"{name}.png", lambda file: file.write(picture))
     return figure
 
 
@@ -79,7 +77,7 @@ def styled(function: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]
     def draw(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Figure:
         with mpl.rc_context(STYLE):
             figure = function(*args, **kwargs)
-            if settings.mode() is Mode.SAMPLE:
+            if settings.mode() is settings.Mode.SAMPLE:
                 figure.alt = f"{settings.SAMPLE_WARNING}. {figure.alt}"
                 figure.text(
                     0.5, 0.5, "SAMPLE", ha="center", va="center", rotation=30, fontsize=60,
@@ -88,6 +86,13 @@ def styled(function: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]
             return figure
 
     return draw
+
+
+def new_figure(width: float, height: float, alt: str) -> Figure:
+    """Begin a figure of a size in inches (the page is 7 wide) with its alternative text."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.alt = alt
+    return figure
 
 
 def heatmap(axes: Any, numbers: Any, **how: Any) -> None:
@@ -99,8 +104,6 @@ def heatmap(axes: Any, numbers: Any, **how: Any) -> None:
     axes.grid(visible=False)
 
 
-def new_figure(width: float, height: float, alt: str) -> Figure:
-    """Begin a figure of a size in inches (the page is 7 wide) with its alternative text."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    figure.alt = alt
-    return figure
+def plain_text(text: str) -> str:
+    """Escape dollars, which would begin mathematics: "$5 a Day" is the name of a film."""
+    return text.replace("$", r"\$")

@@ -1,7 +1,11 @@
-"""The figures of the CIFAR-10 notebook, drawn from data and returned, never shown."""
+"""The figures of the CIFAR-10 notebook, drawn from data and returned, never shown.
+
+What a figure shows is its `alt`, a sentence of the caller where the data alone do not tell it.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle, zip_longest
 
 import numpy as np
 import torch
@@ -14,7 +18,8 @@ from assignment.common.figures import GREY, PAGE_DPI, PALETTE, Figure, heatmap, 
 from assignment.images.cifar10 import Split
 from assignment.images.predictions import Predictions, calibration, top_correct, top_incorrect
 
-FEWEST = 10  # images in a bin whose share of right predictions is worth a dot
+FEWEST = 10  # images in a bin whose accuracy is worth a dot
+MARKERS = "os^Dv"  # lines differ in grey, too
 
 
 @styled
@@ -25,32 +30,36 @@ def class_examples(
 
     Parameters
     ----------
-    split : Split
-    classes : sequence of str
     augment : callable
         uint8 [N, 3, 32, 32] to float images of the same shape in [0, 1].
     columns : int
         Images per class.
     """
-    chosen = torch.stack([(split.labels == k).nonzero()[:columns, 0] for k in range(len(classes))])
-    originals = split.images[chosen.flatten()].cpu()
-    augmented = augment(split.images[chosen.flatten()]).cpu()
+    chosen = torch.cat([(split.labels == k).nonzero()[:columns, 0] for k in range(len(classes))])
+    originals = split.images[chosen]
     figure = new_figure(
         7, 5.6, f"{columns} training images of each of the {len(classes)} classes; on the right "
         "the same images mirrored and shifted at random, still easy to recognise.",
     )  # fmt: skip
     left, right = figure.subplots(1, 2)
-    for axes, images, title in (
-        (left, originals / 255.0, "as stored (32 x 32 pixels)"),
-        (right, augmented, "the same, as a training step sees them"),
-    ):
-        axes.imshow(_mosaic(images, len(classes), columns))
-        axes.set(title=title, xticks=[], yticks=[])
-        axes.grid(visible=False)
+    left.set_title("as stored (32 x 32 pixels)")
+    right.set_title("the same, as a training step sees them")
+    for axes, images in ((left, originals / 255), (right, augment(originals))):
+        axes.imshow(_mosaic(images.cpu(), len(classes), columns))
+        axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
     left.set_yticks([34 * (k + 0.5) - 1 for k in range(len(classes))], classes)
     left.tick_params(length=0)
+    left.grid(visible=False)
     return figure
+
+
+def _mosaic(images: Tensor, rows: int, columns: int, gap: int = 2) -> np.ndarray:
+    """Float images [rows * columns, 3, H, W] to one picture [., ., 3] with white gaps."""
+    padded = torch.nn.functional.pad(images, (0, gap, 0, gap), value=1.0)
+    _, _, height, width = padded.shape
+    grid = padded.view(rows, columns, 3, height, width).permute(0, 3, 1, 4, 2)
+    return grid.reshape(rows * height, columns * width, 3)[:-gap, :-gap].numpy()
 
 
 @styled
@@ -65,11 +74,10 @@ def learning_curves(
         With the columns of `training.EpochMetrics`.
     best : mapping of str to int
         The epoch, from 1, whose weights were kept.
-    alt : str
     """
     figure = new_figure(7, 2.5 * len(histories) + 0.3, alt)
-    grid = figure.subplots(len(histories), 2, squeeze=False)
-    for (name, history), (losses, accuracies) in zip(histories.items(), grid, strict=True):
+    panels = figure.subplots(len(histories), 2, squeeze=False)
+    for (name, history), (losses, accuracies) in zip(histories.items(), panels, strict=True):
         epochs = np.arange(1, len(history) + 1)
         for axes, column, label in ((losses, 0, "loss (nats)"), (accuracies, 1, "accuracy")):
             axes.plot(epochs, history[:, column], "o--", ms=3, label="training, while it learned")
@@ -87,26 +95,25 @@ def learning_curves(
 def accuracy_lines(
     accuracies: Mapping[str, Mapping[int, float]], label: str, alt: str, doubling: bool = False
 ) -> Figure:
-    """Draw validation accuracy against a whole number, one line per way of doing something.
+    """Draw validation accuracy against a whole number, one line per method.
 
     Parameters
     ----------
     accuracies : mapping of str to mapping of int to float
-        Way to number to accuracy.
+        Method to number to accuracy.
     label : str
         What the number is.
-    alt : str
     doubling : bool
-        Whether equal steps of the axis are equal ratios.
+        Whether the axis is logarithmic.
     """
     figure = new_figure(7, 3, alt)
     axes = figure.subplots()
-    for (way, found), marker in zip(accuracies.items(), "os^Dv", strict=False):
-        axes.plot(list(found), list(found.values()), marker=marker, label=way)
+    for (method, points), marker in zip(accuracies.items(), cycle(MARKERS), strict=False):
+        axes.plot(list(points), list(points.values()), marker=marker, label=method)
     if doubling:
         axes.set_xscale("log", base=2)
         axes.xaxis.set_minor_locator(NullLocator())
-    numbers = sorted({number for found in accuracies.values() for number in found})
+    numbers = sorted({number for points in accuracies.values() for number in points})
     axes.set_xticks(numbers, [f"{number:,}" for number in numbers])
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set(xlabel=label, ylabel="validation accuracy")
@@ -119,30 +126,21 @@ def reliability_diagram(predictions: Mapping[str, Mapping[str, Predictions]], al
     """Draw accuracy against confidence, a panel per model and a line per variant of it.
 
     A bin of fewer than ten images tells nothing and is not drawn; it counts in the error.
-
-    Parameters
-    ----------
-    predictions : mapping of str to mapping of str to Predictions
-        Model to variant to predictions.
-    alt : str
     """
     figure = new_figure(7, 3.7, alt)
-    for axes, (model, variants) in zip(
-        figure.subplots(1, len(predictions), sharey=True, squeeze=False)[0],
-        predictions.items(),
-        strict=True,
-    ):
+    panels = figure.subplots(1, len(predictions), sharey=True, squeeze=False)[0]
+    for axes, (model, variants) in zip(panels, predictions.items(), strict=True):
         axes.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls=":", label="as sure as right")
-        for (variant, found_of_variant), marker in zip(variants.items(), "os^", strict=False):
-            found = calibration(found_of_variant)
-            told = found.count >= FEWEST
+        for (variant, predicted), marker in zip(variants.items(), cycle(MARKERS), strict=False):
+            bins = calibration(predicted)
+            enough = bins.count >= FEWEST
+            label = f"{variant} (ECE {bins.error:.1%})"
             axes.plot(
-                found.confidence[told], found.accuracy[told], marker=marker, ms=4,
-                label=f"{variant} (ECE {found.error:.1%})",
-            )  # fmt: skip
+                bins.confidence[enough], bins.accuracy[enough], marker=marker, ms=4, label=label
+            )
         axes.set(xlabel="mean confidence", title=model, xlim=(0, 1.02), ylim=(0, 1.02))
         axes.legend(loc="upper left", fontsize=8)
-    figure.axes[0].set_ylabel("share that is right")
+    panels[0].set_ylabel("share that is right")
     return figure
 
 
@@ -153,16 +151,13 @@ def confusion_matrices(
     """Draw the errors of each model by true and predicted class; the diagonal is left out."""
     figure = new_figure(7, 4.4, alt)
     panels = figure.subplots(1, len(predictions), sharey=True, squeeze=False)[0]
-    errors = {
-        model: found.confusion - np.diag(found.confusion.diagonal())
-        for model, found in predictions.items()
-    }
-    highest = max(int(counts.max()) for counts in errors.values())
-    for axes, (model, counts) in zip(panels, errors.items(), strict=True):
+    diagonal = np.eye(len(classes), dtype=bool)
+    errors = [np.where(diagonal, 0, predicted.confusion) for predicted in predictions.values()]
+    for axes, model, counts in zip(panels, predictions, errors, strict=True):
         heatmap(
-            axes, counts, mask=np.eye(len(classes), dtype=bool), fmt="d",
-            annot_kws={"fontsize": 6.5}, cmap="Blues", vmin=0, vmax=highest, cbar=False,
-            xticklabels=classes, yticklabels=classes, linewidths=0.3,
+            axes, counts, mask=diagonal, fmt="d", annot_kws={"fontsize": 6.5}, cmap="Blues",
+            vmin=0, vmax=np.max(errors), cbar=False, xticklabels=classes, yticklabels=classes,
+            linewidths=0.3,
         )  # fmt: skip
         axes.set(title=f"{model}: {counts.sum():,} errors", xlabel="predicted")
     panels[0].set_ylabel("true")
@@ -176,37 +171,29 @@ def class_accuracies(
     """Draw the accuracy of every class under each model, the hardest class at the bottom."""
     figure = new_figure(7, 3.2, alt)
     axes = figure.subplots()
-    by_model = {model: found.class_accuracy for model, found in predictions.items()}
-    order = np.argsort(next(iter(by_model.values())))
-    together = np.stack(list(by_model.values()))[:, order]
-    axes.hlines(range(len(order)), together.min(0), together.max(0), color="#bbbbbb", lw=2)
-    for (model, values), marker in zip(by_model.items(), "os^D", strict=False):
-        axes.plot(values[order], range(len(order)), marker, label=model)
-    axes.set_yticks(range(len(order)), [classes[k] for k in order])
+    accuracies = np.stack([predicted.class_accuracy for predicted in predictions.values()])
+    order = np.argsort(accuracies[0])
+    accuracies, rows = accuracies[:, order], range(len(order))
+    axes.hlines(rows, accuracies.min(0), accuracies.max(0), color="#bbbbbb", lw=2)
+    for model, values, marker in zip(predictions, accuracies, cycle(MARKERS), strict=False):
+        axes.plot(values, rows, marker, label=model)
+    axes.set_yticks(rows, [classes[k] for k in order])
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set(xlabel="accuracy on the test images of the class")
     figure.legend(loc="outside upper center", ncols=len(predictions))
     return figure
 
 
-def _mosaic(images: Tensor, rows: int, columns: int, gap: int = 2) -> np.ndarray:
-    """Float images [rows * columns, 3, H, W] to one picture [., ., 3] with white gaps."""
-    padded = torch.nn.functional.pad(images, (0, gap, 0, gap), value=1.0)
-    _, _, height, width = padded.shape
-    grid = padded.view(rows, columns, 3, height, width).permute(0, 3, 1, 4, 2)
-    return grid.reshape(rows * height, columns * width, 3)[:-gap, :-gap].numpy()
-
-
 # In pixels of the stored picture, which is 1,400 wide.
 THUMB, PITCH, ROW, HEADING, MARGIN, MIDDLE = 128, 132, 174, 44, 40, 36
 HALF = 5  # images on each side of the middle
-POINTS = 6.5
+LEFTS = (MARGIN, MARGIN + HALF * PITCH + MIDDLE)
 SHORT = {"airplane": "plane", "automobile": "auto"}  # so that a label is no wider than its image
 
 
 @dataclass(frozen=True)
 class GridHalf:
-    """A title and the images behind it, five at most; fewer leave clean blanks."""
+    """A title and the images behind it, five at most; fewer leave white blanks."""
 
     title: str
     images: Sequence[int]
@@ -221,71 +208,50 @@ def image_grid(
     headings: tuple[str, str],
     alt: str,
 ) -> Figure:
-    """Draw rows of two halves, every image labelled with prediction, confidence and truth.
-
-    Parameters
-    ----------
-    split : Split
-    predictions : Predictions
-        About the images of the split.
-    classes : sequence of str
-    rows : sequence of pairs of Half
-    headings : pair of str
-        Over the left and the right half.
-    alt : str
-    """
+    """Draw rows of two halves, every image labelled with prediction, confidence and truth."""
     width, height = 14 * PAGE_DPI, HEADING + ROW * len(rows)
     figure = new_figure(7, height / (2 * PAGE_DPI), alt)
     figure.set_layout_engine("none")
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0), frameon=False)
     axes.set_axis_off()
     axes.set_autoscale_on(False)
-    lefts = (MARGIN, MARGIN + HALF * PITCH + MIDDLE)
-    for left, heading in zip(lefts, headings, strict=True):
+    for left, heading in zip(LEFTS, headings, strict=True):
         axes.text(left + HALF * PITCH / 2, HEADING / 2, heading, ha="center", va="center")
-    for number, halves in enumerate(rows):
-        top = HEADING + number * ROW
-        for left, half in zip(lefts, halves, strict=True):
+    for row, halves in enumerate(rows):
+        top = HEADING + row * ROW
+        for left, half in zip(LEFTS, halves, strict=True):
             axes.text(
                 left - 8, top + THUMB / 2, half.title, rotation=90, ha="right", va="center",
                 fontsize=8,
             )  # fmt: skip
             for column, image in enumerate(half.images[:HALF]):
-                _thumbnail(axes, left + column * PITCH, top, split, predictions, classes, image)
+                x = left + column * PITCH
+                pixels = split.images[image].permute(1, 2, 0).cpu().numpy()
+                axes.imshow(pixels, extent=(x, x + THUMB, top + THUMB, top), aspect="auto")
+                wrong = not predictions.correct[image]
+                axes.text(
+                    x + THUMB / 2, top + THUMB + 4, _label(predictions, classes, image),
+                    ha="center", va="top", fontsize=6.5, linespacing=1.05,
+                    weight="bold" if wrong else "normal",
+                )  # fmt: skip
+                if wrong:
+                    _mark_as_wrong(axes, x, top)
     return figure
 
 
-def _thumbnail(
-    axes: Axes,
-    left: float,
-    top: float,
-    split: Split,
-    predictions: Predictions,
-    classes: Sequence[str],
-    image: int,
-) -> None:
-    picture = split.images[image].permute(1, 2, 0).cpu().numpy()
-    place = (left, left + THUMB, top + THUMB, top)
-    axes.imshow(picture, extent=place, interpolation="nearest", aspect="auto")
-    guess, truth = (
-        SHORT.get(classes[k], classes[k])
-        for k in (int(predictions.predicted[image]), int(predictions.labels[image]))
-    )
-    sure = predictions.log_confidence[image].exp().item()
-    wrong = not bool(predictions.correct[image])
-    label = f"{guess} {sure:.0%}\nis {truth}"
+def _label(predictions: Predictions, classes: Sequence[str], image: int) -> str:
+    predicted, truth = (classes[int(k[image])] for k in (predictions.predicted, predictions.labels))
+    confidence = predictions.log_confidence[image].exp().item()
+    return f"{SHORT.get(predicted, predicted)} {confidence:.0%}\nis {SHORT.get(truth, truth)}"
+
+
+def _mark_as_wrong(axes: Axes, left: float, top: float) -> None:
+    frame = (left + 2, top + 2), THUMB - 4, THUMB - 4
+    axes.add_patch(Rectangle(*frame, fill=False, lw=2, ec=PALETTE[4]))
     axes.text(
-        left + THUMB / 2, top + THUMB + 4, label, ha="center", va="top",
-        fontsize=POINTS, linespacing=1.05, weight="bold" if wrong else "normal",
+        left + 14, top + 14, "×", ha="center", va="center", color="white", fontsize=9,
+        bbox={"boxstyle": "square,pad=0.1", "facecolor": "black", "edgecolor": "none"},
     )  # fmt: skip
-    if wrong:
-        axes.add_patch(
-            Rectangle((left + 2, top + 2), THUMB - 4, THUMB - 4, fill=False, lw=2, ec=PALETTE[4])
-        )
-        axes.text(
-            left + 14, top + 14, "×", ha="center", va="center", color="white", fontsize=9,
-            bbox={"boxstyle": "square,pad=0.1", "facecolor": "black", "edgecolor": "none"},
-        )  # fmt: skip
 
 
 def most_confident_grid(
@@ -293,23 +259,20 @@ def most_confident_grid(
 ) -> Figure:
     """Draw the five most confident correct and incorrect predictions of every true class."""
     rows = [
-        (
-            GridHalf(name, top_correct(predictions, k)),
-            GridHalf("", top_incorrect(predictions, k)),
-        )
+        (GridHalf(name, top_correct(predictions, k)), GridHalf("", top_incorrect(predictions, k)))
         for k, name in enumerate(classes)
     ]
     errors = [image for _, half in rows for image in half.images]
-    sure = [predictions.log_confidence[image].exp().item() for image in errors] or [0.0]
+    confidence = predictions.log_confidence[errors].exp().tolist() or [0.0]
     alt = (
         f"{model}: for each of the {len(classes)} classes the five most confident correct "
         "predictions and the five most confident errors on its test images. The "
-        f"{len(errors)} errors were made with confidences from {min(sure):.0%} to "
-        f"{max(sure):.0%}; {HALF * len(classes) - len(errors)} places are empty for want of one."
+        f"{len(errors)} errors were made with confidences from {min(confidence):.0%} to "
+        f"{max(confidence):.0%}; {HALF * len(classes) - len(errors)} places are empty for want "
+        "of one."
     )
-    return image_grid(
-        split, predictions, classes, rows, ("most confident, correct", "most confident, wrong"), alt
-    )
+    headings = ("most confident, correct", "most confident, wrong")
+    return image_grid(split, predictions, classes, rows, headings, alt)
 
 
 def errors_by_predicted_class(
@@ -320,11 +283,9 @@ def errors_by_predicted_class(
         GridHalf(f"not {SHORT.get(name, name)}", top_incorrect(predictions, k, by_predicted=True))
         for k, name in enumerate(classes)
     ]
-    rows = list(zip(halves[::2], halves[1::2], strict=True))
+    rows = list(zip_longest(halves[::2], halves[1::2], fillvalue=GridHalf("", [])))
     alt = (
         f"{model}: for each class the five test images that were taken for it with the highest "
         "confidence and are something else."
     )
-    return image_grid(
-        split, predictions, classes, rows, ("taken for it, wrongly", "taken for it, wrongly"), alt
-    )
+    return image_grid(split, predictions, classes, rows, ("taken for it, wrongly",) * 2, alt)

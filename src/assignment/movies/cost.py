@@ -1,7 +1,6 @@
 """The cost of the movie embeddings: as the assignment writes it, and the same number faster.
 
-The cost as it is written compares all pairs of films; the same number follows from the likes alone,
-and that makes a step cost about a millisecond.
+As written it compares all pairs of films; from the likes alone a step takes about a millisecond.
 """
 
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
@@ -26,15 +26,15 @@ def literal_cost(vectors: Tensor, colikes: Tensor) -> Tensor:
 
 
 class RowSums:
-    """A matrix of zeros and ones, times V: sums of rows of V, the fastest product in float32."""
+    """A matrix of zeros and ones; times V it sums rows of V, the fastest way in float32."""
 
-    def __init__(self, matrix: Any, on: torch.device) -> None:
+    def __init__(self, matrix: sparse.sparray, device: torch.device) -> None:
         rows = matrix.tocsr()
-        self.places = torch.from_numpy(rows.indices.astype(np.int64)).to(on)
-        self.starts = torch.from_numpy(rows.indptr[:-1].astype(np.int64)).to(on)
+        self.indices = torch.from_numpy(rows.indices.astype(np.int64)).to(device)
+        self.starts = torch.from_numpy(rows.indptr[:-1].astype(np.int64)).to(device)
 
-    def __matmul__(self, vectors: Tensor) -> Tensor:
-        return embedding_bag(self.places, vectors, self.starts, mode="sum")
+    def __matmul__(self, V: Tensor) -> Tensor:
+        return embedding_bag(self.indices, V, self.starts, mode="sum")
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,59 +42,56 @@ class FastCost:
     """The same cost from the likes, never with a matrix of films by films; called like any loss.
 
     With the likes A (users x films), A'A holds the co-likes X and, on its diagonal, the likes n_i
-    of each film. Opening the square, once with and once without the pairs i = j:
+    of each film. One pass of O((likes + films dim) dim) gives cost and gradient:
 
-        sum (v_i . v_j)^2    = ||V'V||^2 - sum ||v_i||^4
-        sum (v_i . v_j) X_ij = ||A V||^2 - sum n_i ||v_i||^2
-        c(V)     = ||V'V||^2 - sum ||v_i||^4 - 2 (||A V||^2 - sum n_i ||v_i||^2) + ||X||^2
+        squared  = sum (v_i . v_j)^2    = ||V'V||^2 - sum ||v_i||^4        over i != j
+        mixed    = sum (v_i . v_j) X_ij = ||A V||^2 - sum n_i ||v_i||^2    over i != j
+        cost     = squared - 2 mixed + ||X||^2
         gradient = 4 (V (V'V) - A'(A V) + (n_i - ||v_i||^2) v_i)
-
-    V'V and A V serve both, so one pass of O((likes + films dim) dim) gives cost and gradient.
     """
 
-    likes: RowSums | Tensor  # A [users, movies]
-    liked_by: RowSums | Tensor  # A' [movies, users]
-    count: Tensor  # n, float32 [movies, 1]
+    A: RowSums | Tensor  # [users, movies]
+    A_transposed: RowSums | Tensor  # [movies, users]
+    n: Tensor  # float32 [movies, 1]
     constant: float  # ||X||^2, the cost of V = 0
-    wide: torch.dtype  # of the last sums: float64 where the device has it
+    sum_dtype: torch.dtype  # the sums that make up the cost: float64 where the device has it
 
     def __call__(self, vectors: Tensor) -> Any:
-        """Return the cost of vectors [movies, dim], a Tensor to be differentiated once."""
-        return _OnePass.apply(vectors, self)
+        """Return the cost of vectors [movies, dim]; its gradient is computed along with it."""
+        return _CostWithGradient.apply(vectors, self)
 
-    def cost_and_gradient(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    def cost_and_gradient(self, V: Tensor) -> tuple[Tensor, Tensor]:
         """Return the cost, a scalar, and its gradient [movies, dim]."""
-        gram = self._gram(vectors)
-        by_user = self.likes @ vectors
-        squares = torch.linalg.vecdot(vectors, vectors)[:, None]
-        gradient = vectors @ gram.to(vectors.dtype)
-        gradient -= self.together(self.liked_by @ by_user)
-        gradient.addcmul_(vectors, self.count - squares).mul_(4)
-        pairs = self._square_sum(gram) - self._square_sum(squares)
-        liked = self.together(self._square_sum(by_user))
-        liked -= (self.count * squares).sum(dtype=self.wide)
-        return pairs - 2 * liked + self.constant, gradient
+        gram = self._gram(V)  # V'V
+        AV = self.A @ V
+        squares = torch.linalg.vecdot(V, V)[:, None]  # ||v_i||^2
+        gradient = V @ gram.to(V.dtype)
+        gradient -= self.all_reduce(self.A_transposed @ AV)
+        gradient.addcmul_(V, self.n - squares)  # adds (n_i - ||v_i||^2) v_i
+        gradient *= 4
+        squared = self._squared_norm(gram) - self._squared_norm(squares)
+        mixed = self.all_reduce(self._squared_norm(AV))
+        mixed -= (self.n * squares).sum(dtype=self.sum_dtype)
+        return squared - 2 * mixed + self.constant, gradient
 
-    def together(self, of_users: Tensor) -> Tensor:
-        """Add up over everyone who holds a share of the users: here there is only one."""
-        return of_users
+    def all_reduce(self, part: Tensor) -> Tensor:
+        """Add up over the processes that hold a part of the users: here one holds them all."""
+        return part
 
-    def _gram(self, vectors: Tensor) -> Tensor:
-        # V'V from 16 slabs: one float32 sum over all films would lose a digit or two.
-        most = len(vectors) // 16 * 16
-        slabs, rest = vectors[:most].reshape(16, most // 16, vectors.shape[1]), vectors[most:]
-        return (slabs.mT @ slabs).sum(0, dtype=self.wide) + rest.T @ rest
+    def _gram(self, V: Tensor) -> Tensor:
+        # In 16 slabs: one float32 sum over all films would lose a digit or two.
+        most = len(V) // 16 * 16
+        slabs, rest = V[:most].reshape(16, most // 16, V.shape[1]), V[most:]
+        return (slabs.mT @ slabs).sum(0, dtype=self.sum_dtype) + rest.T @ rest
 
-    def _square_sum(self, numbers: Tensor) -> Any:
-        return torch.linalg.vector_norm(numbers, dtype=self.wide) ** 2
+    def _squared_norm(self, numbers: Tensor) -> Any:
+        return torch.linalg.vector_norm(numbers, dtype=self.sum_dtype) ** 2
 
 
-class _OnePass(torch.autograd.Function):
-    """Hands autograd the gradient that came with the cost."""
-
+class _CostWithGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, vectors: Tensor, objective: FastCost) -> Tensor:
-        cost, gradient = objective.cost_and_gradient(vectors)
+    def forward(ctx: Any, vectors: Tensor, fast: FastCost) -> Tensor:
+        cost, gradient = fast.cost_and_gradient(vectors)
         ctx.save_for_backward(gradient)
         return cost
 
@@ -108,27 +105,23 @@ def build_cost(
     likes: Likes, device: torch.device | str = "cpu", portable: bool | None = None
 ) -> FastCost:
     """Put the likes on a device; `portable`, the default on MPS, is dense and float32 only."""
-    on = torch.device(device)
-    portable = on.type == "mps" if portable is None else portable
-    count = torch.from_numpy(likes.count[:, None].astype(np.float32)).to(on)
-    A = likes.matrix
+    device = torch.device(device)
+    portable = device.type == "mps" if portable is None else portable
+    A, constant = likes.matrix, squared_colikes(likes)
+    n = torch.from_numpy(likes.count[:, None].astype(np.float32)).to(device)
     if portable:
-        dense = torch.from_numpy(A.toarray().astype(np.float32)).to(on)
-        return FastCost(dense, dense.T, count, squared_colikes(likes), torch.float32)
-    return FastCost(RowSums(A, on), RowSums(A.T, on), count, squared_colikes(likes), torch.float64)
+        dense = torch.from_numpy(A.toarray().astype(np.float32)).to(device)
+        return FastCost(dense, dense.T, n, constant, torch.float32)
+    return FastCost(RowSums(A, device), RowSums(A.T, device), n, constant, torch.float64)
 
 
 def squared_colikes(likes: Likes) -> float:
-    """Sum X_ij^2 over i != j, a block of films (or of users, if they are fewer) at a time.
-
-    A'A and AA' have the same length, so the smaller may be taken; neither is ever held whole. Both
-    are symmetric: a block with all that follow it counts twice, but for the block with itself.
-    """
+    """Sum X_ij^2 over i != j in blocks, from A'A or from AA', whichever is smaller."""
     A = likes.matrix
-    rows = (A if A.shape[0] <= A.shape[1] else A.T).tocsr()
-    squares = -int((likes.count**2).sum())
+    rows = (A if A.shape[0] <= A.shape[1] else A.T).tocsr()  # ||A'A|| = ||AA'||
+    total = -int((likes.count**2).sum())
     for start in range(0, rows.shape[0], BLOCK):
-        block = rows[start : start + BLOCK]
-        onwards, itself = ((block @ B.T).data ** 2 for B in (rows[start:], block))
-        squares += 2 * int(onwards.sum()) - int(itself.sum())
-    return float(squares)
+        block, later = rows[start : start + BLOCK], rows[start + BLOCK :]
+        total += int(((block @ block.T).data ** 2).sum())
+        total += 2 * int(((block @ later.T).data ** 2).sum())
+    return float(total)

@@ -1,6 +1,6 @@
-"""How the movie embeddings are found: optimisers, runs, and the floor that no run can pass.
+"""How the movie embeddings are fitted, and the floor that no loss can pass: the lowest cost.
 
-Losses are read against the floor: the lowest cost there is, found by another method.
+The floor is found by another method, and every loss is read against it.
 """
 
 import math
@@ -22,7 +22,7 @@ from assignment.common.settings import AssignmentError
 from assignment.movies.cost import Cost, build_cost
 from assignment.movies.movielens import Likes
 
-GIVE_UP = 10.0  # a loss of so many times the first will not come back
+DIVERGED = 10.0  # a run ends where its loss is so many times the first
 OPTIMISERS: dict[str, partial[Any]] = {
     "sgd": partial(SGD, lr=3.1e-5),
     "momentum": partial(SGD, lr=2e-5, momentum=0.9),
@@ -37,7 +37,7 @@ OPTIMISERS: dict[str, partial[Any]] = {
 
 
 @dataclass(frozen=True)
-class Config:
+class EmbeddingConfig:
     """What decides a run; `scale` is the standard deviation of the numbers it starts from."""
 
     dim: int
@@ -48,11 +48,7 @@ class Config:
     scale: float
 
     def __post_init__(self) -> None:
-        if self.scale == 0:
-            raise AssignmentError(
-                "scale is 0, and zero is a saddle point: the gradient there is exactly zero, so "
-                "nothing would ever move. Choose a small positive scale."
-            )
+        # Where the scale is 0, all vectors are: a saddle point, where the gradient is zero.
         for name in ("dim", "lr", "iterations", "scale"):
             if not 0 < (value := getattr(self, name)) < math.inf:
                 raise AssignmentError(f"{name} is {value}; it must be finite and above zero.")
@@ -60,12 +56,12 @@ class Config:
 
 @dataclass(frozen=True, eq=False)
 class Embedding:
-    """A finished run; vectors are float32 [movies, dim], and of no use where it diverged."""
+    """The result of a fit; the vectors of one that diverged are of no use."""
 
-    config: Config
+    config: EmbeddingConfig
     losses: np.ndarray  # float64 [iterations + 1], fewer if diverged; good to 1e-6 of ||X||^2
     final: float  # the cost of `vectors` in float64, infinite if diverged
-    vectors: np.ndarray
+    vectors: np.ndarray  # float32 [movies, dim]
     seconds: float
     diverged: bool
     snapshots: dict[int, np.ndarray]  # the vectors after so many steps
@@ -77,16 +73,16 @@ def random_start(films: int, dim: int, seed: int = 0, scale: float = 0.1) -> Ten
 
 
 def descend(cost: Cost, vectors: Tensor, optimiser: Any, iterations: int) -> Iterator[float]:
-    """Move `vectors` downhill, step by step; yield the loss before each step and at the end."""
+    """Minimise the cost, one step at a time; yield the loss before each step and at the end."""
 
-    def loss_and_gradient() -> float:
+    def closure() -> Tensor:
         optimiser.zero_grad()
         loss = cost(vectors)
         loss.backward()
-        return loss.item()
+        return loss
 
     for _ in range(iterations):
-        yield optimiser.step(loss_and_gradient)
+        yield optimiser.step(closure).item()
     yield cost(vectors.detach()).item()
 
 
@@ -101,40 +97,36 @@ def fit(
     *,
     device: torch.device | str | None = None,
     snapshots: Collection[int] = (),
-    floor: float | None = None,
 ) -> Embedding:
     """Train vectors from a seeded random start; a run that diverges ends early.
 
-    Where no `lr` is given it is the optimiser's own in `OPTIMISERS`. `snapshots` are the numbers of
-    steps after which to keep the vectors; with `find_floor` the progress bar shows loss / floor.
+    `lr` is by default the optimiser's own; `snapshots` are steps after which to copy the vectors.
     """
     if (build := OPTIMISERS.get(optimiser)) is None:
         raise AssignmentError(f"optimiser is {optimiser!r}; choose one of {', '.join(OPTIMISERS)}.")
     lr = build.keywords["lr"] if lr is None else lr
-    config = Config(dim, optimiser, lr, iterations, seed, scale)
-    on = torch.device(device or settings.device())
-    cost = build_cost(likes, on)
+    config = EmbeddingConfig(dim, optimiser, lr, iterations, seed, scale)
+    device = torch.device(device or settings.device())
+    cost = build_cost(likes, device)
     # A line search compares losses so close that float32 cannot tell them apart.
-    dtype = cost.wide if optimiser == "lbfgs" else torch.float32
-    vectors = random_start(len(likes.movies), dim, seed, scale).to(on, dtype).requires_grad_()
+    dtype = cost.sum_dtype if optimiser == "lbfgs" else torch.float32
+    vectors = random_start(len(likes.movies), dim, seed, scale).to(device, dtype).requires_grad_()
     losses: list[float] = []
-    kept = {0: _numpy(vectors)} if 0 in snapshots else {}
-    began = time.perf_counter()
+    copies = {0: _numpy(vectors)} if 0 in snapshots else {}
     steps = descend(cost, vectors, build([vectors], lr=lr), iterations)
-    diverged = False
+    began = time.perf_counter()
     with tqdm(steps, f"{optimiser}, lr {lr:g}", iterations + 1, leave=False) as bar:
-        for loss in bar:
-            if diverged := not loss <= GIVE_UP * (losses or [loss])[0] < math.inf:
+        for step, loss in enumerate(bar, start=1):
+            if not loss <= DIVERGED * (losses[0] if losses else loss) < math.inf:
                 break
             losses.append(loss)
-            if len(losses) in snapshots and len(losses) <= iterations:
-                kept[len(losses)] = _numpy(vectors)
-            if floor:
-                bar.set_postfix_str(f"loss / floor {loss / floor:.4f}", refresh=False)
+            if step in snapshots and step <= iterations:
+                copies[step] = _numpy(vectors)
     seconds = time.perf_counter() - began
-    ended = _numpy(vectors)
-    final = math.inf if diverged else build_cost(likes)(torch.from_numpy(ended).double()).item()
-    return Embedding(config, np.array(losses), final, ended, seconds, diverged, kept)
+    diverged = len(losses) <= iterations
+    result = _numpy(vectors)
+    final = math.inf if diverged else build_cost(likes)(torch.from_numpy(result).double()).item()
+    return Embedding(config, np.array(losses), final, result, seconds, diverged, copies)
 
 
 def _numpy(vectors: Tensor) -> np.ndarray:
@@ -143,33 +135,36 @@ def _numpy(vectors: Tensor) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Floor:
-    """The lowest cost found, its vectors (float64 [movies, dim], columns orthogonal), seconds."""
+    """The lowest cost found, and the vectors that reach it."""
 
     value: float
-    vectors: np.ndarray
+    vectors: np.ndarray  # float64 [movies, dim], columns orthogonal, the longest first
     seconds: float
 
 
 def find_floor(likes: Likes, dim: int = 50, seed: int | None = None) -> Floor:
     """Find the lowest cost: L-BFGS in float64 on the CPU, from the top eigenpairs of X.
 
-    With a seed it starts from random vectors, and should find the same. Turning V leaves the cost,
-    so its columns may be made orthogonal. The cost then curves along each with its squared length;
-    with the length as unit all are alike, and a third of the steps suffices, round after round.
+    With a seed it starts from random vectors, and should find the same. A rotation changes no cost,
+    so the columns of V may be made orthogonal. The cost then curves along each in proportion to its
+    squared length: scaled by their lengths all curve alike, and a third of the steps suffices.
     """
     began = time.perf_counter()
     cost = build_cost(likes)
-    start = np.random.default_rng(seed).normal(0, 0.1, (len(likes.movies), dim))
+    start = np.zeros((len(likes.movies), dim))
     if seed is None:
         values, directions = leading_eigenpairs(likes, min(dim, len(start)))
-        start *= 0
         start[:, : len(values)] = directions * np.sqrt(np.maximum(values, 1e-3 * values[0]))
+    else:
+        start = np.random.default_rng(seed).normal(0, 0.1, start.shape)
     best = torch.from_numpy(start)
     for _ in range(20):  # four or five are usual
         squares, turn = torch.linalg.eigh(best.T @ best)
         unit = squares.clamp_min(max(1e-4 * float(squares[-1]), 1e-12)).sqrt()
         scaled = (best @ turn * unit).requires_grad_()
-        search = LBFGS([scaled], 1, 30, 60, 0, 0, 10, "strong_wolfe")
+        search = OPTIMISERS["lbfgs"](
+            [scaled], max_iter=30, max_eval=60, tolerance_grad=0, tolerance_change=0
+        )
         before, value = descend(lambda w: cost(w / unit), scaled, search, 1)  # noqa: B023
         best = (scaled / unit).detach()
         if before - value <= 1e-9 * before:
@@ -195,8 +190,6 @@ def leading_eigenpairs(likes: Likes, how_many: int) -> tuple[np.ndarray, np.ndar
 def largest_stable_step(likes: Likes) -> float:
     """Predict the largest learning rate at which plain gradient descent settles: 1 / (4 lambda).
 
-    Notes
-    -----
     At the minimum R = VV' - X, its diagonal left out, has R V = 0, and the cost curves along D as
     4 tr(D'R D) + 2 ||DV' + VD'||^2. Most of all along V's longest column s u, with D = u e': there
     R u = 0 and DV' + VD' = 2 s uu', which leaves 8 s^2 (less s^2 sum 8 u_i^4, for the diagonal).

@@ -1,7 +1,10 @@
-"""The figures of the MovieLens notebook, drawn from data and returned, never shown."""
+"""The figures of the MovieLens notebook, drawn from data and returned, never shown.
+
+What a figure shows is its `finding`, a sentence of the caller for the alternative text.
+"""
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle, pairwise
 
 import numpy as np
@@ -23,22 +26,16 @@ from assignment.common.figures import (
     Figure,
     heatmap,
     new_figure,
+    plain_text,
     styled,
 )
+from assignment.common.runs import Run
 from assignment.movies.movielens import Likes, MovieLens
 
 
 @styled
 def ratings_and_likes(data: MovieLens, liked: Likes, named: Sequence[str]) -> Figure:
-    """Draw how stars are given, and how unevenly likes fall on films.
-
-    Parameters
-    ----------
-    data : MovieLens
-    liked : Likes
-    named : sequence of str
-        Titles to point out among the films.
-    """
+    """Draw how stars are given, and how unevenly likes fall on films; some films are named."""
     stars = data.ratings["rating"].value_counts().sort_index()
     share = (data.ratings["rating"] >= liked.threshold).mean()
     ranked = np.sort(liked.count)[::-1]
@@ -49,7 +46,7 @@ def ratings_and_likes(data: MovieLens, liked: Likes, named: Sequence[str]) -> Fi
     )  # fmt: skip
     left, right = figure.subplots(1, 2)
     colours = [BLUE if star >= liked.threshold else "#bbbbbb" for star in stars.index]
-    left.bar(stars.index, stars.to_numpy(), width=0.4, color=colours)
+    left.bar(stars.index, stars, width=0.4, color=colours)
     left.set(
         xlabel="stars", ylabel="ratings", title=f"liked: {liked.threshold} stars or more (blue)"
     )
@@ -57,11 +54,11 @@ def ratings_and_likes(data: MovieLens, liked: Likes, named: Sequence[str]) -> Fi
     offsets = [(-6, -5, "right", "top"), (6, 5, "left", "bottom")]
     for title, (dx, dy, across, along) in zip(named, cycle(offsets), strict=False):
         movie = data.movies.index[data.movies["title"] == title]
-        count = int(liked.count[np.isin(liked.movies, movie)].sum())
-        rank = int((ranked > count).sum()) + 1
+        count = liked.count[np.isin(liked.movies, movie)].sum()
+        rank = (ranked > count).sum() + 1
         right.plot(rank, count, "o", color=ORANGE, markersize=5)
         right.annotate(
-            f"{title.rsplit(' (', 1)[0]}: {count}", (rank, count), (dx, dy),
+            plain_text(f"{title.rsplit(' (', 1)[0]}: {count}"), (rank, count), (dx, dy),
             textcoords="offset points", ha=across, va=along,
         )  # fmt: skip
     right.set(xlabel="film, by likes", ylabel="likes", title="likes per film")
@@ -74,8 +71,6 @@ def colikes_picture(data: MovieLens, liked: Likes, films: int = 250, groups: int
 
     Parameters
     ----------
-    data : MovieLens
-    liked : Likes
     films : int
         How many of the most liked films to show.
     groups : int
@@ -83,9 +78,10 @@ def colikes_picture(data: MovieLens, liked: Likes, films: int = 250, groups: int
     """
     top = np.argsort(-liked.count, kind="stable")[:films]
     both = (liked.matrix[:, top].T @ liked.matrix[:, top]).toarray().astype(float)
-    cosine = both / np.sqrt(np.outer(np.diag(both), np.diag(both)))
+    chance = np.outer(np.diag(both), np.diag(both))
+    cosine = both / np.sqrt(chance)
     # How many times more often than by chance two films are liked together.
-    lift = np.log(both / np.outer(np.diag(both), np.diag(both)) * len(liked.users) + 0.1)
+    lift = np.log(both / chance * len(liked.users) + 0.1)
     np.fill_diagonal(lift, 0)
     tree = hierarchy.ward(pdist(lift))
     order = hierarchy.leaves_list(hierarchy.optimal_leaf_ordering(tree, pdist(lift)))
@@ -108,15 +104,13 @@ def colikes_picture(data: MovieLens, liked: Likes, films: int = 250, groups: int
     ):
         highest = float(np.nanquantile(picture, 0.999))
         image = axes.imshow(picture, cmap="viridis", norm=PowerNorm(gamma, 0, highest))
-        axes.set(title=title, xticks=[], yticks=[])
-        axes.grid(visible=False)
-        axes.set_xlabel("film")
+        axes.set(title=title, xticks=[], yticks=[], xlabel="film")
         figure.colorbar(image, ax=axes, label=what, location="bottom", shrink=0.8)
-    middles = [(i + j - 1) / 2 for i, j in pairwise(edges)]
-    right.set_yticks(middles, medians)
-    right.tick_params(length=0)
     left.set_ylabel("film, the most liked first")
     right.set_ylabel("film, by group; its median year")
+    right.set_yticks([(i + j - 1) / 2 for i, j in pairwise(edges)], medians)
+    right.tick_params(length=0)
+    right.grid(visible=False)
     for edge in edges[1:-1]:
         right.axhline(edge - 0.5, color="white", lw=0.8)
         right.axvline(edge - 0.5, color="white", lw=0.8)
@@ -130,77 +124,59 @@ DASHED = {"Nesterov", "Adam, slow"}  # would hide momentum and RMSprop
 
 
 @styled
-def loss_curves(
-    histories: Mapping[str, np.ndarray], diverged: Collection[str], floor: float, finding: str
-) -> Figure:
-    """Draw loss against iteration, raw and above the floor.
+def loss_curves(found: Mapping[str, Run], floor: float, finding: str) -> Figure:
+    """Draw the loss of descents against iteration, raw and above the floor, the lowest there is.
 
-    Parameters
-    ----------
-    histories : mapping
-        Label to losses [iterations + 1].
-    diverged : collection of str
-        Labels of the runs that left for infinity; they end in a cross.
-    floor : float
-        The lowest loss there is.
-    finding : str
-        What the figure shows, for its alternative text.
+    Runs that diverged end in a cross.
     """
     figure = new_figure(7, 3.6, finding)
     left, right = figure.subplots(1, 2)
-    styles = zip(cycle(PALETTE), _lines(), strict=False)
-    for (label, losses), (colour, line) in zip(histories.items(), styles, strict=False):
-        steps, colour = np.arange(len(losses)), COLOURS.get(label, colour)
+    styles = cycle([(colour, line) for line in ("-", "--") for colour in PALETTE])
+    for (label, run), (colour, line) in zip(found.items(), styles, strict=False):
+        losses: np.ndarray = run["losses"]
+        colour = COLOURS.get(label, colour)
         line = "--" if label in DASHED else line
-        for axes, height in ((left, losses), (right, losses / floor - 1)):
-            x = steps + (axes is right)  # a log axis has no zero
-            axes.plot(x, height.clip(1e-7), line, color=colour, label=label, lw=1.4)
-            if label in diverged:  # up and away: off the top, one step after the last finite loss
+        for axes, first, heights in ((left, 0, losses), (right, 1, losses / floor - 1)):
+            steps = first + np.arange(len(losses))  # a log axis has no zero
+            axes.plot(steps, heights.clip(1e-7), line, color=colour, label=label, lw=1.4)
+            if run["diverged"]:  # off the top, one step after the last finite loss
+                last, end = heights[-1], steps[-1]
+                axes.plot([end, end + 1], [last, 1e3 * last], line, color=colour, lw=1.4)
                 axes.plot(
-                    [x[-1], x[-1] + 1], [height[-1], 1e3 * height[-1]], line, color=colour, lw=1.4
-                )
-                axes.plot(
-                    x[-1] + 1, 1, "x", color=colour, markersize=8, mew=2,
+                    end + 1, 1, "x", color=colour, markersize=8, mew=2,
                     transform=axes.get_xaxis_transform(), clip_on=False,
                 )  # fmt: skip
+    every = np.concatenate([run["losses"] for run in found.values()])
     left.axhline(floor, color=GREY, lw=0.8, ls=":")
-    left.set(xlabel="iteration", ylabel="loss", title="loss", yscale="log")
+    left.set(
+        xlabel="iteration", ylabel="loss", title="loss", yscale="log",
+        ylim=(floor / 1.2, 1.5 * every.max()),
+    )  # fmt: skip
     right.set(
         xlabel="iteration + 1", ylabel="loss / floor - 1", title="how far above the floor",
         xscale="log", yscale="log",
+        ylim=(max((every.min() / floor - 1) / 2, 1e-6), 1.5 * every.max() / floor),
     )  # fmt: skip
-    lowest = min(float(losses.min()) for losses in histories.values()) / floor - 1
-    highest = max(float(losses.max()) for losses in histories.values())
-    left.set_ylim(floor / 1.2, 1.5 * highest)
-    right.set_ylim(max(lowest / 2, 1e-6), 1.5 * highest / floor)
-    handles, labels = left.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
+    _legend_below(figure)
     return figure
 
 
-def _lines() -> Iterator[str]:
-    """Line styles that change when the colours begin again."""
-    return cycle(["-"] * len(PALETTE) + ["--"] * len(PALETTE))
+def _legend_below(figure: Figure) -> None:
+    lines, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(lines, labels, loc="outside lower center", ncols=4, fontsize=8)
 
 
 @styled
 def overlap_matrix(overlaps: pd.DataFrame, finding: str) -> Figure:
-    """Draw how many of ten films two configurations have in common.
+    """Draw a square table, rows and columns named alike, of how many of ten films two lists share.
 
-    Parameters
-    ----------
-    overlaps : DataFrame
-        Square, 0 to 10, rows and columns named by configuration.
-    finding : str
-        For the alternative text.
+    The first column compares all others with the first row's list; the diagonal is left out.
     """
-    side = 1.7 + 0.27 * len(overlaps)
-    figure = new_figure(7, min(side, 6.4), finding)
-    axes = figure.subplots()
-    told = overlaps.iloc[1:, :-1]  # the rest says the same again, or compares a run with itself
+    figure = new_figure(7, min(1.7 + 0.27 * len(overlaps), 6.4), finding)
+    below = overlaps.iloc[1:, :-1]  # the rest says the same again, or compares a list with itself
     heatmap(
-        axes, told, mask=~np.tri(len(told), dtype=bool), cmap="cividis", vmin=0, vmax=10,
-        fmt=".1f", annot_kws={"fontsize": 7},
+        figure.subplots(), below, mask=~np.tri(len(below), dtype=bool), cmap="cividis", vmin=0,
+        vmax=10, fmt=".1f", annot_kws={"fontsize": 7},
         cbar_kws={"label": "films in common, of 10", "shrink": 0.7},
     )  # fmt: skip
     return figure
@@ -214,59 +190,43 @@ def overlap_against_loss(points: pd.DataFrame, finding: str) -> Figure:
     ----------
     points : DataFrame
         Columns query, optimiser, above (loss / floor - 1), overlap (0 to 10), one row per run,
-        moment and query.
-    finding : str
-        For the alternative text.
+        iteration and query.
     """
-    queries = list(points["query"].unique())
+    queries = points["query"].unique()
     figure = new_figure(7, 2.9, finding)
-    panels = np.atleast_1d(figure.subplots(1, len(queries), sharey=True))
-    optimisers = list(points["optimiser"].unique())
+    panels = figure.subplots(1, len(queries), sharey=True, squeeze=False)[0]
     generator = np.random.default_rng(0)
     for axes, query in zip(panels, queries, strict=True):
-        for optimiser, other in zip(optimisers, cycle(PALETTE), strict=False):
-            colour = COLOURS.get(optimiser, other)
+        for optimiser, other in zip(points["optimiser"].unique(), cycle(PALETTE), strict=False):
             some = points[(points["query"] == query) & (points["optimiser"] == optimiser)]
             # Overlaps are whole numbers: a little jitter keeps dots from hiding each other.
             jitter = generator.uniform(-0.2, 0.2, len(some))
             axes.plot(
-                some["above"].clip(lower=1e-6), some["overlap"] + jitter, "o", color=colour,
-                markersize=3, alpha=0.7, label=optimiser,
+                some["above"].clip(lower=1e-6), some["overlap"] + jitter, "o", markersize=3,
+                color=COLOURS.get(optimiser, other), alpha=0.7, label=optimiser,
             )  # fmt: skip
-        axes.set(title=query, xscale="log", xlabel="loss / floor - 1 (to the right: converged)")
-        axes.xaxis.label.set_fontsize(7.5)
+        axes.set(title=plain_text(query), xscale="log")
+        axes.set_xlabel("loss / floor - 1 (to the right: converged)", fontsize=7.5)
         axes.invert_xaxis()
     panels[0].set(ylabel="of the converged ten", ylim=(-0.5, 10.5))
-    figure.legend(
-        *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8
-    )
+    _legend_below(figure)
     return figure
 
 
 @styled
 def norms_and_likes(norms: np.ndarray, likes: np.ndarray) -> Figure:
     """Draw the length of each film's vector against its likes."""
-    rank = spearmanr(norms, likes).statistic
-    figure = new_figure(
-        4.2,
-        2.9,
-        f"The length of a film's vector grows with its likes, rank correlation {rank:.2f}.",
-    )
+    rank = f"rank correlation {spearmanr(norms, likes).statistic:.2f}"
+    figure = new_figure(4.2, 2.9, f"The length of a film's vector grows with its likes, {rank}.")
     axes = figure.subplots()
     axes.loglog(likes, norms, ".", color=BLUE, markersize=2.5, alpha=0.4)
-    axes.set(xlabel="likes", ylabel="length of the vector", title=f"rank correlation {rank:.2f}")
+    axes.set(xlabel="likes", ylabel="length of the vector", title=rank)
     return figure
 
 
 @styled
 def dimension_curves(table: pd.DataFrame) -> Figure:
-    """Draw what more dimensions bring: the floor, where the run ended, and its time.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Columns dimension, loss, floor, seconds.
-    """
+    """Draw what more dimensions bring, from columns dimension, loss, floor and seconds."""
     first, last = table.iloc[0], table.iloc[-1]
     figure = new_figure(
         7, 2.6, f"From {first['dimension']:.0f} to {last['dimension']:.0f} dimensions the floor "
@@ -290,25 +250,16 @@ def dimension_curves(table: pd.DataFrame) -> Figure:
 
 @styled
 def held_out_scores(scores: pd.DataFrame, finding: str) -> Figure:
-    """Draw recall and NDCG with their intervals, best method on top.
-
-    Parameters
-    ----------
-    scores : DataFrame
-        Columns method, measure, mean, low, high.
-    finding : str
-        For the alternative text.
-    """
+    """Draw scores (columns method, measure, mean, low, high), best by the first measure on top."""
     figure = new_figure(7, 2.6, finding)
-    measures = list(scores["measure"].unique())
+    measures = scores["measure"].unique()
+    order = scores[scores["measure"] == measures[0]].sort_values("mean")["method"]
     panels = figure.subplots(1, len(measures), sharey=True)
     for axes, measure in zip(panels, measures, strict=True):
-        some = scores[scores["measure"] == measure].set_index("method")
-        some = some.loc[scores[scores["measure"] == measures[0]].sort_values("mean")["method"]]
-        rows = np.arange(len(some))
-        axes.hlines(rows, some["low"], some["high"], color=BLUE, lw=2)
-        axes.plot(some["mean"], rows, "o", color=BLUE)
-        axes.set_yticks(rows, some.index)
+        some = scores[scores["measure"] == measure].set_index("method").loc[order]
+        axes.hlines(range(len(some)), some["low"], some["high"], color=BLUE, lw=2)
+        axes.plot(some["mean"], range(len(some)), "o", color=BLUE)
+        axes.set_yticks(range(len(some)), some.index)
         axes.set(xlabel=measure, xlim=(0, None))
     return figure
 
@@ -334,33 +285,29 @@ def film_map(
         The first genre of each film; the 8 most frequent get a colour.
     named : mapping
         Row to the name that is written beside it.
-    finding : str
-        What the map shows, for its alternative text.
     """
-    first = pd.Series(list(genres))
-    frequent = list(first.value_counts().index[:8])
+    first = pd.Series(genres)
+    frequent = first.value_counts().index[:8]
     figure = new_figure(7, 6.4, finding)
     axes = figure.subplots()
     for genre, colour in [("other", "#bbbbbb"), *zip(frequent, PALETTE, strict=False)]:
         chosen = ~first.isin(frequent) if genre == "other" else first == genre
         axes.plot(*places[chosen].T, ".", color=colour, markersize=3, alpha=0.75, label=genre)
     axes.set(xticks=[], yticks=[])
-    axes.grid(visible=False)
     axes.spines[:].set_visible(False)
     figure.legend(loc="outside lower center", ncols=5, fontsize=8, markerscale=3, handletextpad=0.1)
     figure.draw_without_rendering()
-    _write_names(axes, {name: places[row] for row, name in named.items()})
+    _write_names(axes, [(plain_text(name), *places[row]) for row, name in named.items()])
     return figure
 
 
-def _write_names(axes: Axes, names: Mapping[str, np.ndarray]) -> list[Bbox]:
+def _write_names(axes: Axes, films: Sequence[tuple[str, float, float]]) -> None:
     """Write names beside their points, each at the nearest place that is still free."""
-    dots = [
+    taken = [
         Bbox.from_bounds(x - 6, y - 6, 12, 12)
-        for x, y in axes.transData.transform(np.array(list(names.values())))
+        for x, y in axes.transData.transform([place for _, *place in films])
     ]  # no name hides a dot
-    taken: list[Bbox] = []
-    for name, (x, y) in sorted(names.items(), key=lambda item: -item[1][1]):
+    for name, x, y in sorted(films, key=lambda film: -film[2]):
         axes.plot(x, y, "o", color="black", mfc="none", markersize=6, mew=1.2, zorder=5)
         for dx, dy in PLACES:
             label = axes.annotate(
@@ -372,8 +319,7 @@ def _write_names(axes: Axes, names: Mapping[str, np.ndarray]) -> list[Bbox]:
             label.get_window_extent()  # places it
             box = Text.get_window_extent(label).padded(1)  # the name without its line
             inside = axes.bbox.containsx(box.x0) and axes.bbox.containsx(box.x1)
-            if inside and not any(box.overlaps(other) for other in taken + dots):
+            if inside and not any(box.overlaps(other) for other in taken):
                 taken.append(box)
                 break
             label.remove()
-    return taken

@@ -1,15 +1,16 @@
 """A title in, ten titles out; and how far two such lists agree.
 
 Titles are compared by their names, without case, accents, punctuation, articles or the year, so
-that a film is found the way it is remembered; a name that fits several films is never guessed at.
+that a film is found as it is remembered. A name that fits several films is refused, never guessed.
 """
 
 import difflib
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from assignment.common.settings import AssignmentError
-from assignment.movies.evaluation import Rows, row_norms, score_films, top_columns
+from assignment.movies.evaluation import Rows, Scores, row_norms, score_films, top_columns
 from assignment.movies.movielens import Likes, MovieLens
 
 Film = str | int | np.integer  # a title, or a movieId
@@ -37,13 +38,7 @@ class FilmError(AssignmentError):
 
 
 def spellings(name: str) -> tuple[str, str]:
-    """Write a name as names are compared: with its article in front, and without.
-
-    Examples
-    --------
-    >>> spellings("Misérables, Les")
-    ('les miserables', 'miserables')
-    """
+    """Write a name as names are compared: with its article in front, and without any."""
     letters = unicodedata.normalize("NFKD", name.casefold()).translate(UNACCENTED)
     plain = "".join(c for c in letters if not unicodedata.combining(c)).strip()
     whole = TRAILING.sub(r"\2 \1", plain)
@@ -60,7 +55,7 @@ def alternative_titles(title: str) -> list[str]:
 
     Examples
     --------
-    >>> names("Seven (a.k.a. Se7en) (1995)")
+    >>> alternative_titles("Seven (a.k.a. Se7en) (1995)")
     ['Seven (a.k.a. Se7en)', 'Seven', 'Se7en']
     """
     whole = YEAR.sub("", title)
@@ -69,28 +64,15 @@ def alternative_titles(title: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The films nearest to a film, under one score.
-
-    Attributes
-    ----------
-    data : MovieLens
-    liked : Likes
-    score : str
-        What the score is: the name of its column.
-    rows : array or csr_array [movies, any]
-        One row per film, in the order of ``liked.movies``.
-    cosine : bool
-        Whether the score is the cosine or the inner product of rows.
-    """
+    """The films nearest to a film, under one score."""
 
     data: MovieLens
     liked: Likes
-    score: str
-    rows: Rows
-    cosine: bool
+    score: str  # what the score is: the name of its column
+    rows: Rows  # [movies, any], in the order of `liked.movies`
+    cosine: bool  # whether the score is the cosine or the inner product of rows
 
     def __post_init__(self) -> None:
-        """Refuse the vectors of other films than these."""
         if (found := self.rows.shape[0]) != (expected := len(self.liked.movies)):
             raise AssignmentError(
                 f"There are {found} vectors for {expected} liked films: take the vectors that were "
@@ -100,29 +82,19 @@ class Neighbours:
     def similar(self, films: Film | Sequence[Film], n: int = 10) -> pd.DataFrame:
         """Return the n films nearest to a film, or to several together; never one of these.
 
-        Parameters
-        ----------
-        films : str, int or a sequence of these
-            Titles, as `find` takes them, or movieIds. Several are asked for by the mean of their
-            unit vectors (a cosine) or by their mean score (an inner product).
-        n : int
-
-        Returns
-        -------
-        DataFrame
-            Indexed by movieId: rank, title, year, genres, the score under its name, likes.
+        Several are asked for by the mean of their unit vectors (a cosine) or by their mean score
+        (an inner product). The table is indexed by movieId.
         """
-        asked = [films] if isinstance(films, str | int | np.integer) else films
-        together = [list(dict.fromkeys(self.find(film) for film in asked))]
-        scores, best = self._best(together, n)
-        table = self.data.movies.loc[self.liked.movies[best[0]], ["title", "year", "genres"]]
+        query = np.unique(self._find_all(films))
+        (scores,), (best,) = self._best(query[None, :], n)
+        table = self.data.movies.loc[self.liked.movies[best], ["title", "year", "genres"]]
         table.insert(0, "rank", range(1, n + 1))
-        return table.assign(**{self.score: scores[0, best[0]], "likes": self.liked.count[best[0]]})
+        return table.assign(**{self.score: scores[best], "likes": self.liked.count[best]})
 
-    def top(self, movies: Ids, n: int = 10) -> NDArray[np.int64]:
-        """Return the movieIds of the n films nearest to each of many movieIds, [queries, n]."""
-        queries = [[self.find(int(movie))] for movie in movies]
-        starts = range(0, max(len(queries), 1), BATCH)
+    def top(self, films: Sequence[Film] | NDArray[np.int64], n: int = 10) -> NDArray[np.int64]:
+        """Return the movieIds of the n films nearest to each of many films, [films, n]."""
+        queries = self._find_all(films)[:, None]
+        starts = range(0, len(queries), BATCH)
         lists = [self._best(queries[start : start + BATCH], n)[1] for start in starts]
         return np.asarray(self.liked.movies[np.concatenate(lists)])
 
@@ -132,45 +104,57 @@ class Neighbours:
         An exact title goes first. Otherwise case, accents, punctuation and the article's place do
         not matter, and the year may be left out. Among namesakes only the liked ones are meant.
         """
-        titles, likes = self.data.movies["title"], self._likes
         if isinstance(film, str):
-            exact = titles.index[titles == film.strip()].tolist()
-            matches = exact or self._namesakes(film)
+            matches = self._namesakes(film)
+        elif _is_whole(film):
+            matches = [int(film)] if film in self._titles else []
         else:
-            matches = [int(film)] if film in titles.index else []
+            raise FilmError(f"The film is {film!r}; expected a title or a movieId.")
         if not matches:
-            hint = self._suggestion(film) if isinstance(film, str) else "Ask by title instead."
-            raise FilmError(f"No film is called {film!r}. {hint}")
-        matches = [movie for movie in matches if movie in likes] or matches
+            raise FilmError(f"No film is called {film!r}. {self._suggestion(str(film))}")
+        matches = [movie for movie in matches if movie in self._likes] or matches
         if len(matches) > 1:
-            listed = "; ".join(f"{titles[movie]}, movieId {movie}" for movie in matches)
+            listed = "; ".join(f"{self._titles[movie]}, movieId {movie}" for movie in matches)
             raise FilmError(
                 f"{film!r} names {len(matches)} films: {listed}. Ask with the year, or by movieId."
             )
-        if matches[0] not in likes:
+        if matches[0] not in self._likes:
             raise FilmError(
-                f"Nobody gave {titles[matches[0]]} at least {self.liked.threshold:g} stars, so it "
-                "has no likes to compare. Ask for another film, or lower the threshold."
+                f"Nobody gave {self._titles[matches[0]]} at least {self.liked.threshold:g} stars, "
+                "so it has no likes to compare. Ask for another film, or lower the threshold."
             )
-        return int(matches[0])
+        return matches[0]
+
+    def _find_all(self, films: Any) -> NDArray[np.int64]:
+        several = isinstance(films, Iterable) and not isinstance(films, str)
+        found = [self.find(film) for film in (films if several else [films])]
+        if not found:
+            raise FilmError("No film was asked for: name at least one.")
+        return np.array(found)
 
     @cached_property
     def _likes(self) -> dict[int, int]:
         return dict(zip(self.liked.movies.tolist(), self.liked.count.tolist(), strict=True))
 
     @cached_property
+    def _titles(self) -> dict[int, str]:
+        return dict(self.data.movies["title"].items())
+
+    @cached_property
     def _by_spelling(self) -> dict[str, list[int]]:
         index: dict[str, list[int]] = {}
-        for movie, title in self.data.movies["title"].items():
+        for movie, title in self._titles.items():
             for spelling in {s for name in alternative_titles(title) for s in spellings(name)}:
                 index.setdefault(spelling, []).append(movie)
         return index
 
     def _namesakes(self, query: str) -> list[int]:
         year = YEAR.search(query)
-        found = {m for s in spellings(YEAR.sub("", query)) for m in self._by_spelling.get(s, ())}
-        own = {movie: YEAR.search(self.data.movies["title"][movie]) for movie in sorted(found)}
-        return [m for m, its in own.items() if not year or (its and its[1] == year[1])]
+        ending = year[0].strip() if year else ""
+        names = {m for s in spellings(YEAR.sub("", query)) for m in self._by_spelling.get(s, ())}
+        namesakes = sorted(movie for movie in names if self._titles[movie].endswith(ending))
+        exact = [movie for movie in namesakes if self._titles[movie] == query.strip()]
+        return exact or namesakes
 
     def _suggestion(self, query: str) -> str:
         asked = spellings(YEAR.sub("", query))[0]
@@ -179,31 +163,24 @@ class Neighbours:
         longer = {m for s, ms in self._by_spelling.items() if s.startswith(f"{asked} ") for m in ms}
         popular = sorted(longer, key=lambda movie: (-self._likes.get(movie, 0), movie))[:3]
         movies = [m for s in near for m in self._by_spelling[s]] + popular
-        titles = dict.fromkeys(self.data.movies["title"][movie] for movie in movies)
+        titles = dict.fromkeys(self._titles[movie] for movie in movies)
         return f"Near spellings: {'; '.join(titles)}." if titles else "Nothing is spelled like it."
 
-    def _best(
-        self, queries: list[list[int]], n: int
-    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Score all films for each query, [queries, movies], and pick n columns, [queries, n]."""
-        if not queries or not all(queries):
-            raise FilmError("No film was asked for: name at least one.")
-        rows = np.repeat(np.arange(len(queries)), [len(query) for query in queries])
-        columns = np.searchsorted(self.liked.movies, np.concatenate(queries))
-        shape = (len(queries), len(self.liked.movies))
-        chosen = sparse.csr_array((np.ones(len(columns)), (rows, columns)), shape)
-        scores = score_films(self.rows, chosen, self.cosine)
+    def _best(self, queries: NDArray[np.int64], n: int) -> tuple[Scores, NDArray[np.int64]]:
+        """Score all films for each row of movieIds, and pick n columns, [queries, n]."""
+        columns = np.searchsorted(self.liked.movies, queries)
+        chosen = np.zeros((len(queries), len(self.liked.movies)))
+        np.put_along_axis(chosen, columns, 1, axis=1)
+        scores = score_films(self.rows, sparse.csr_array(chosen), self.cosine)
         known = row_norms(self.rows) > 0
         if not known[columns].all():
-            title = self.data.movies["title"][self.liked.movies[columns[~known[columns]][0]]]
+            title = self._titles[queries[~known[columns]][0]]
             raise FilmError(f"The vector of {title} is zero, so no film is near it. Ask another.")
         if not scores.any(axis=1).all():
             raise FilmError("The vectors of these films cancel out: ask for fewer of them at once.")
-        others = int(known.sum()) - max(len(query) for query in queries)
-        if not 1 <= n <= others:
-            raise AssignmentError(f"n is {n}, but there are {others} other films: 1 to {others}.")
+        _check_n(n, known.sum() - columns.shape[1], "other films")
         scores[:, ~known] = -np.inf  # a film without a direction is near nothing
-        scores[rows, columns] = -np.inf  # the query is not its own neighbour
+        np.put_along_axis(scores, columns, -np.inf, axis=1)  # nor is a film its own neighbour
         return scores, top_columns(scores, self.liked, n)
 
 
@@ -228,14 +205,28 @@ def by_cosine_colikes(data: MovieLens, liked: Likes) -> Neighbours:
 
 
 def overlap_at(first: Ids, second: Ids, n: int = 10) -> float:
-    """Return the share of the first n ids that two lists have in common, in any order.
-
-    Examples
-    --------
-    >>> overlap_at([1, 2, 3, 4], [9, 2, 1, 4], n=2)
-    0.5
-    """
-    shorter = min(len(first), len(second))
-    if not 1 <= n <= shorter:
-        raise AssignmentError(f"n is {n}, but the shorter list has {shorter} ids: 1 to {shorter}.")
+    """Return the share of the first n ids that two lists have in common, in any order."""
+    _check_n(n, min(len(first), len(second)), "ids in the shorter list")
     return len(set(map(int, first[:n])) & set(map(int, second[:n]))) / n
+
+
+def mean_overlap(first: Sequence[Ids], second: Sequence[Ids], n: int = 10) -> float:
+    """Return how many of the first n ids two lists have in common, the mean over pairs of lists."""
+    return float(np.mean([n * overlap_at(a, b, n) for a, b in zip(first, second, strict=True)]))
+
+
+def short_title(title: str, longest: int = 36) -> str:
+    """Shorten a title for a table: "Good, the Bad and the Ugly, The (...) (1966)" begins "The"."""
+    name = re.sub(r"^(.*), (The|A|An)$", r"\2 \1", title.split(" (")[0])
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"
+
+
+def _is_whole(number: object) -> bool:
+    return isinstance(number, int | np.integer) and not isinstance(number, bool)
+
+
+def _check_n(n: int, most: int, of: str) -> None:
+    if not _is_whole(n) or not 1 <= n <= most:
+        raise AssignmentError(
+            f"n is {n!r}; expected a whole number from 1 to {most}, the number of {of}."
+        )

@@ -1,0 +1,89 @@
+"""A figure carries its words and its runs into its file; the committed ones are up to date."""
+
+import io
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from assignment.common import settings
+from assignment.common.figures import Figure, new_figure, plain_text, save_figure, styled
+from assignment.common.runs import RECORDS
+
+COMMITTED = sorted((settings.PROJECT / "figures").glob("*.png"))
+
+
+class Run(NamedTuple):
+    name: str
+    checksum: str
+
+
+@styled
+def draw(text: str = "words", parse_math: bool = True) -> Figure:
+    figure = new_figure(3, 2, "what it shows")
+    figure.subplots().set_title(text, parse_math=parse_math)
+    return figure
+
+
+def pixels(figure: Figure) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(figure.png())).convert("RGB"))
+
+
+def words(path: Path) -> tuple[str, str]:
+    with Image.open(path) as picture:
+        return picture.info["Description"], picture.info["Records"]
+
+
+@pytest.mark.parametrize("mode", list(settings.Mode))
+def test_only_what_shows_the_sample_is_stamped(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = draw()
+    monkeypatch.setenv("ASSIGNMENT_MODE", mode)
+    drawn = draw()
+    assert drawn.alt.endswith("what it shows")
+    assert drawn.alt.startswith(settings.SAMPLE_WARNING) == (mode == "sample")
+    assert (pixels(drawn) != pixels(plain)).any() == (mode == "sample")
+
+
+def test_a_notebook_gets_a_sharp_picture_with_its_words() -> None:
+    content, about = draw()._repr_mimebundle_()
+    assert content["text/plain"] == "Figure: what it shows"
+    assert about == {"image/png": {"width": 300, "height": 200, "alt": "what it shows"}}
+    assert pixels(draw()).shape == (400, 600, 3)
+
+
+def test_a_saved_figure_has_its_words_and_its_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ASSIGNMENT_FIGURES", str(tmp_path / "new"))
+    runs = [Run("two", "ab" * 32), Run("one", "12" * 32), Run("two", "ab" * 32)]
+    figure = draw()
+    assert save_figure(figure, "name", runs) is figure
+    saved = tmp_path / "new" / "name.png"
+    assert words(saved) == ("what it shows", f"one {'12' * 8}, two {'ab' * 8}")
+    monkeypatch.setenv("ASSIGNMENT_FIGURES", str(saved))  # not a folder
+    assert save_figure(figure, "other") is figure
+    assert "other.png could not be kept" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["Toy Story", "$9.99", "$5 a Day and $9.99", r"a\b $x$ _ ^"])
+def test_plain_text_is_drawn_literally(name: str) -> None:
+    assert (pixels(draw(plain_text(name))) == pixels(draw(name, parse_math=False))).all()
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
+def test_a_committed_figure_is_drawn_from_the_records_as_they_are(path: Path) -> None:
+    for entry in filter(None, words(path)[1].split(", ")):
+        name, checksum = entry.split()
+        record = RECORDS / f"{name}.json"
+        assert record.is_file(), f"{name} is gone: run `make render`"
+        assert f'"{checksum}' in record.read_text(), f"{name} has changed: run `make render`"
+
+
+def test_every_figure_of_the_notebooks_is_committed_and_no_other() -> None:
+    notebooks = (settings.PROJECT / "notebooks").glob("*.ipynb")
+    source = " ".join(path.read_text(encoding="utf-8") for path in notebooks)
+    drawn = set(re.findall(r'\\"(0\d_[a-z_]+)\\"', source))
+    assert {path.stem for path in COMMITTED} == drawn | {"bench_growth"}
