@@ -1,13 +1,14 @@
-"""What the frozen network sees in an image: extracted once, in eval mode, and cached.
+"""Features of the frozen network: extracted once, in eval mode, and cached.
 
-"Frozen" means that nothing changes, BatchNorm's running statistics included, so every image has
-the same features in every epoch and the network need not run again. They are cached in pieces under
-a key of everything they depend on; a piece that does not belong or is damaged is made again.
+Nothing in the network changes, BatchNorm's running statistics included, so an image has the same
+features in every epoch. A piece of the cache opens with a checksum of its name (the images and all
+else that they depend on) and its content; where that does not match, the piece is made again.
 """
 
 import copy
 import hashlib
 import inspect
+import io
 import itertools
 import json
 import time
@@ -15,151 +16,125 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm import tqdm
 
 from assignment.common import settings
-from assignment.common.settings import Mode
+from assignment.common.files import write_if_possible
+from assignment.common.settings import AssignmentError, Mode
 from assignment.images import pixels, resnet
-from assignment.images.pixels import IMAGENET, Statistics
 from assignment.images.resnet import Backbone
 
 PIECE = 2_500  # images in one file of the cache: a minute of work on a laptop
 Features = dict[str, Tensor]
-FEATURE_NAMES = {"layer2", "layer3", "layer4", "layer4 peaks", "layer4 quarters"}
+FEATURE_NAMES = {"layer2", "layer3", "layer4", "layer4 max", "layer4 2x2"}
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """One way of showing images to the network.
-
-    Attributes
-    ----------
-    size : int
-        Pixels a side after enlarging.
-    mirrored : bool
-        Whether each image is shown left to right.
-    statistics : pair of triples
-        Channel means and standard deviations that the pixels are normalised with.
-    """
+    """From stored images to network input: normalised, enlarged to `size` pixels, mirrored."""
 
     size: int = 224
     mirrored: bool = False
-    statistics: Statistics = IMAGENET
+    statistics: pixels.Statistics = pixels.IMAGENET
 
     def __str__(self) -> str:
-        """Return a short name."""
         mirrored = " mirrored" if self.mirrored else ""
-        own = "" if self.statistics == IMAGENET else " own statistics"
+        own = "" if self.statistics == pixels.IMAGENET else " own statistics"
         return f"{self.size} px{mirrored}{own}"
 
     def prepare(self, images: Tensor) -> Tensor:
-        """uint8 [N, 3, 32, 32] to what the network is shown."""
-        shown = pixels.prepare(images, self.size, self.statistics)
-        return shown.flip(3) if self.mirrored else shown
+        """uint8 [N, 3, 32, 32] to float32 [N, 3, size, size]."""
+        inputs = pixels.prepare(images, self.size, self.statistics)
+        return inputs.flip(3) if self.mirrored else inputs
 
 
-def pooled_features(network: nn.Module, shown: Tensor) -> Features:
-    """Run the network stage by stage and summarise what the last three stages see.
-
-    Parameters
-    ----------
-    network : Module
-        With ResNet's names: parts before ``layer1``, ``layer1`` to ``layer4``, then the head.
-    shown : Tensor, float [N, 3, H, W]
+def pooled_features(network: nn.Module, x: Tensor) -> Features:
+    """Run a ResNet stage by stage on images [N, 3, H, W] and pool its feature maps.
 
     Returns
     -------
-    dict of str to Tensor
-        ``layer2``, ``layer3``, ``layer4``: the mean over all places, ``layer4`` being what the
-        network's own head sees; ``layer4 peaks``: the maximum over all places; ``layer4 quarters``:
-        the mean over each quarter of the image.
+    dict of str to Tensor [N, D]
+        ``layer2``, ``layer3`` and ``layer4`` by global average pooling, as the network's own head
+        does after ``layer4``; ``layer4 max`` by global max pooling; ``layer4 2x2`` by 2 x 2
+        average pooling.
     """
     features: Features = {}
-    for name, part in network.named_children():
+    for name, stage in network.named_children():
         if name in ("avgpool", "fc"):
             break
-        shown = part(shown)
+        x = stage(x)
         if name in ("layer2", "layer3", "layer4"):
-            features[name] = shown.mean((2, 3))
-    features["layer4 peaks"] = shown.amax((2, 3))
-    features["layer4 quarters"] = nn.functional.adaptive_avg_pool2d(shown, 2).flatten(1)
+            features[name] = x.mean((2, 3))
+    features["layer4 max"] = x.amax((2, 3))
+    features["layer4 2x2"] = functional.adaptive_avg_pool2d(x, 2).flatten(1)
     return features
 
 
 def extract_features(
-    network: nn.Module, images: Tensor, view: Preprocessing, batch: int = 50
+    network: nn.Module, images: Tensor, preprocessing: Preprocessing, batch: int = 50
 ) -> Features:
-    """Show images to a network as it is, in whatever mode it is in; nothing is cached.
-
-    Parameters
-    ----------
-    network : Module
-    images : Tensor, uint8 [N, 3, 32, 32]
-    view : View
-    batch : int
-        Images at a time. Small enough to stay in a CPU's cache.
-    """
+    """Run a network, in the mode it is in, on images uint8 [N, 3, 32, 32]; nothing is cached."""
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
+        raise AssignmentError(
+            f"Images are {images.dtype} {list(images.shape)}, expected torch.uint8 [N, 3, H, W]: "
+            "pass them as they are stored, from 0 to 255."
+        )
     on = settings.device()
     network = resnet.to_device(network, on)
-    found: list[Features] = []
+    batches: list[Features] = []
     with torch.inference_mode(), resnet.autocast(on):
-        for some in images.split(batch):
-            shown = resnet.match_layout(view.prepare(some.to(on)), on)
-            found.append(
-                {name: f.float().cpu() for name, f in pooled_features(network, shown).items()}
-            )
-    return {name: torch.cat([features[name] for features in found]) for name in found[0]}
+        for some in images.split(batch):  # few enough to stay in a CPU's cache
+            inputs = resnet.match_layout(preprocessing.prepare(some.to(on)), on)
+            features = pooled_features(network, inputs)
+            batches.append({name: values.float().cpu() for name, values in features.items()})
+    return _concatenate(batches)
 
 
-def cached_features(backbone: Backbone, images: Tensor, view: Preprocessing) -> Features:
-    """Return the features of images, from the cache as far as it goes.
-
-    Parameters
-    ----------
-    backbone : Backbone
-    images : Tensor, uint8 [N, 3, 32, 32]
-    view : View
-
-    Returns
-    -------
-    dict of str to Tensor, float32 [N, D]
-        See `pooled_features`.
-    """
+def cached_features(backbone: Backbone, images: Tensor, preprocessing: Preprocessing) -> Features:
+    """Return the features of images, float32 [N, D] each, from the cache as far as it goes."""
     network = fold_batchnorm(backbone.network)
     if settings.mode() is Mode.SAMPLE:
-        return extract_features(network, images, view)
-    folder = cache_folder() / cache_key(backbone, view)
-    pieces = images.split(PIECE)
-    found = [
-        _piece(folder, network, piece, view)
-        for piece in tqdm(pieces, f"features, {view}", unit_scale=PIECE, leave=False)
-    ]
-    return {name: torch.cat([features[name] for features in found]) for name in found[0]}
+        return extract_features(network, images, preprocessing)
+    key = cache_key(backbone, preprocessing)
+    pieces: list[Features] = []
+    writable = True  # until a write fails: one line about it is enough
+    for piece in tqdm(images.split(PIECE), f"features, {preprocessing}", leave=False):
+        path = _path(key, piece)
+        stored = _load(path)
+        if stored is None:
+            extracted = extract_features(network, piece, preprocessing)
+            # Half precision keeps three digits, and halves a cache of about a gigabyte.
+            stored = {name: values.half() for name, values in extracted.items()}
+            writable = writable and _save(path, stored)
+        pieces.append({name: values.float() for name, values in stored.items()})
+    return _concatenate(pieces)
 
 
-def estimate_seconds(backbone: Backbone, images: Sequence[Tensor], view: Preprocessing) -> float:
-    """Estimate how long it takes until all these images have features, by showing a few."""
-    folder = cache_folder() / cache_key(backbone, view)
+def estimate_seconds(
+    backbone: Backbone, images: Sequence[Tensor], preprocessing: Preprocessing
+) -> float:
+    """Estimate how long it takes until all these images have features, by extracting a few."""
+    key = cache_key(backbone, preprocessing)
     pieces = [piece for some in images for piece in some.split(PIECE)]
-    missing = sum(len(piece) for piece in pieces if not _path(folder, piece).is_file())
-    return missing * seconds_per_image(backbone, view) if missing else 0.0
+    missing = sum(len(piece) for piece in pieces if not _path(key, piece).is_file())
+    return missing * seconds_per_image(backbone, preprocessing) if missing else 0.0
 
 
-def seconds_per_image(backbone: Backbone, view: Preprocessing) -> float:
+def seconds_per_image(backbone: Backbone, preprocessing: Preprocessing) -> float:
     """Measure the seconds that the features of one image take on this device."""
     network, few = fold_batchnorm(backbone.network), torch.zeros(100, 3, 32, 32, dtype=torch.uint8)
-    extract_features(network, few[:50], view)  # the first time includes setting up
+    extract_features(network, few[:50], preprocessing)  # the first time includes setting up
     started = time.perf_counter()
-    extract_features(network, few, view)
+    extract_features(network, few, preprocessing)
     return (time.perf_counter() - started) / len(few)
 
 
 def size_for_mode(size: int) -> int:
-    """Return the size asked for; in sample mode a small one, larger where more is asked for."""
+    """Return the size given; in sample mode a small one, larger where more is asked for."""
     return 32 + size // 16 if settings.mode() is Mode.SAMPLE else size
 
 
@@ -178,45 +153,47 @@ def fold_batchnorm(network: nn.Module) -> nn.Module:
     return folded
 
 
-def cache_folder() -> Path:
-    """Return where features are cached: git-ignored, beside the data."""
-    return settings.data_folder() / "features"
-
-
-def cache_key(backbone: Backbone, view: Preprocessing) -> str:
+def cache_key(backbone: Backbone, preprocessing: Preprocessing) -> str:
     """Name everything that features depend on besides the images: a short name and a checksum."""
-    depends_on = {
-        "view": asdict(view),
-        "weights": backbone.source.sha256,
-        "precision": str(settings.precision(settings.device())),
-        "code": CODE,
-    }
-    digest = hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()
-    return f"{view} {digest[:16]}".replace(" ", "-")
+    weights = hashlib.sha256()
+    for name, tensor in backbone.network.state_dict().items():
+        weights.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        weights.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy())
+    precision = str(settings.precision(settings.device()))
+    depends_on = json.dumps([asdict(preprocessing), weights.hexdigest(), precision, CODE])
+    digest = hashlib.sha256(depends_on.encode()).hexdigest()
+    return f"{preprocessing} {digest[:16]}".replace(" ", "-")
 
 
-def _piece(folder: Path, network: nn.Module, images: Tensor, view: Preprocessing) -> Features:
-    """Return the features of one piece, cached under the checksum of its images."""
-    path = _path(folder, images)
+def _path(key: str, images: Tensor) -> Path:
+    digest = hashlib.sha256(images.cpu().numpy().tobytes()).hexdigest()
+    return settings.data_folder() / "features" / key / f"{digest[:32]}.pt"
+
+
+def _checksum(path: Path, content: bytes) -> bytes:
+    return hashlib.sha256(f"{path.parent.name}/{path.name}".encode() + content).digest()
+
+
+def _save(path: Path, features: Features) -> bool:
+    buffer = io.BytesIO()
+    torch.save(features, buffer)
+    content = buffer.getvalue()
+    return write_if_possible(path, lambda file: file.write(_checksum(path, content) + content))
+
+
+def _load(path: Path) -> Features | None:
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            cached = {name: torch.from_numpy(file[name]).float() for name in file.files}
-        if cached.keys() == FEATURE_NAMES and all(len(f) == len(images) for f in cached.values()):
-            return cached
-    except Exception:  # not there, or damaged, which can raise nearly anything: made again
-        pass
-    made = extract_features(network, images, view)
-    folder.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        # Half precision keeps three digits, and halves a cache of about a gigabyte.
-        np.savez(file, allow_pickle=False, **{n: f.half().numpy() for n, f in made.items()})
-    part.replace(path)
-    return {name: features.half().float() for name, features in made.items()}
+        stored = path.read_bytes()
+    except OSError:
+        return None
+    content = stored[32:]
+    if stored[:32] != _checksum(path, content):
+        return None
+    return torch.load(io.BytesIO(content), weights_only=True)  # type: ignore[no-any-return]
 
 
-def _path(folder: Path, images: Tensor) -> Path:
-    return folder / f"{hashlib.sha256(images.cpu().numpy().tobytes()).hexdigest()[:32]}.npz"
+def _concatenate(parts: Sequence[Features]) -> Features:
+    return {name: torch.cat([features[name] for features in parts]) for name in parts[0]}
 
 
 # Read at import: later the file may say something else than what runs.

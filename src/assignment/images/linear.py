@@ -1,4 +1,4 @@
-"""A linear layer and the features that it reads; and proof that the layer is at its optimum.
+"""A linear layer, the features that it reads, and its distance from the optimum.
 
 Regularised logistic regression is convex: it has one lowest loss, which another program must find
 too. Whatever is left between the two is a matter of training, not of the model.
@@ -11,27 +11,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from assignment.images import features
+from assignment.common.settings import AssignmentError
 from assignment.images.cifar10 import Split
-from assignment.images.features import Preprocessing, size_for_mode
+from assignment.images.features import FEATURE_NAMES, Preprocessing, cached_features, size_for_mode
 from assignment.images.pixels import IMAGENET, Statistics
 from assignment.images.resnet import Backbone
 
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """Which features of an image are read: of these stages at these sizes, side by side.
+    """Which features of an image are used: of these stages at these sizes, side by side.
 
-    Attributes
-    ----------
-    sizes : tuple of int
-        Pixels a side.
-    stages : tuple of str
-        See `features.pooled_features`.
-    mirror : bool
-        Whether every feature is the mean of the image's and its mirror image's.
-    statistics : pair of triples
-        What pixels are normalised with.
+    With `mirror`, every feature is the mean of the image's and its mirror image's.
     """
 
     sizes: tuple[int, ...] = (224,)
@@ -39,29 +30,33 @@ class FeatureSet:
     mirror: bool = False
     statistics: Statistics = IMAGENET
 
-    def views(self, size: int) -> list[Preprocessing]:
-        """Return how an image is shown at one of the sizes."""
-        view = Preprocessing(size_for_mode(size), statistics=self.statistics)
-        return [view, replace(view, mirrored=True)] if self.mirror else [view]
+    def __post_init__(self) -> None:
+        if unknown := set(self.stages) - FEATURE_NAMES:
+            raise AssignmentError(f"No features {unknown}; choose from {sorted(FEATURE_NAMES)}.")
 
-    def all_views(self) -> list[Preprocessing]:
-        """Return every way in which an image is shown."""
-        return [view for size in self.sizes for view in self.views(size)]
+    def inputs(self, size: int) -> list[Preprocessing]:
+        """Return how an image is given to the network at one of the sizes."""
+        plain = Preprocessing(size_for_mode(size), statistics=self.statistics)
+        return [plain, replace(plain, mirrored=True)] if self.mirror else [plain]
 
-    def read(self, backbone: Backbone, images: Tensor) -> Tensor:
-        """Return the features of images, float32 [N, D]."""
+    def all_inputs(self) -> list[Preprocessing]:
+        """Return every way in which an image is given to the network."""
+        return [preprocessing for size in self.sizes for preprocessing in self.inputs(size)]
+
+    def compute(self, backbone: Backbone, images: Tensor) -> Tensor:
+        """Return the features of images uint8 [N, 3, 32, 32], float32 [N, D]."""
         columns = []
         for size in self.sizes:
-            seen = [features.cached_features(backbone, images, view) for view in self.views(size)]
-            columns += [torch.stack([s[stage] for s in seen]).mean(0) for stage in self.stages]
+            found = [cached_features(backbone, images, p) for p in self.inputs(size)]
+            columns += [torch.stack([f[stage] for f in found]).mean(0) for stage in self.stages]
         return torch.cat(columns, dim=1)
 
 
 class SoftmaxRegression(nn.Module):
-    """Multinomial logistic regression: one linear layer, whose loss is the cross-entropy.
+    """Multinomial logistic regression: one linear layer, trained with the cross-entropy.
 
-    The features are standardised first, by the mean and deviation of the training images: they
-    differ in scale, and one learning rate and one penalty must suit them all.
+    The features are standardised by the mean and standard deviation of the training images: they
+    differ in scale, and one learning rate and one weight decay must suit them all.
     """
 
     mean: Tensor
@@ -73,7 +68,7 @@ class SoftmaxRegression(nn.Module):
         self.register_buffer("mean", wide.mean(0).to(features))
         self.register_buffer("deviation", wide.std(0).clamp(min=1e-6).to(features))
         self.linear = nn.Linear(features.shape[1], classes)
-        nn.init.zeros_(self.linear.weight)  # the loss is convex: where it starts does not matter
+        nn.init.zeros_(self.linear.weight)  # the loss is convex: any start leads to its optimum
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -84,37 +79,27 @@ class SoftmaxRegression(nn.Module):
 
 @dataclass(frozen=True)
 class OptimalityGap:
-    """A trained layer against the optimum of the same objective.
+    """The objective, mean cross-entropy plus penalty, as trained and as scikit-learn solves it.
 
-    Attributes
-    ----------
-    reached, lowest : float
-        Mean cross-entropy plus penalty, of the layer and at scikit-learn's optimum.
-    agreement : float
-        Share of other images for which both predict the same class.
+    `agreement` is the share of other images for which both layers predict the same class.
     """
 
     reached: float
-    lowest: float
+    optimum: float
     agreement: float
+
+    @property
+    def gap(self) -> float:
+        """How far above the optimum the layer is."""
+        return self.reached - self.optimum
 
 
 def optimality_gap(
     layer: SoftmaxRegression, train: Split, others: Split, weight_decay: float
 ) -> OptimalityGap:
-    """Solve the same problem with scikit-learn: the penalty is half the decay times ||W||^2.
-
-    Parameters
-    ----------
-    layer : SoftmaxRegression
-    train : Split
-        The features that the layer learned from, with labels.
-    others : Split
-        Images to compare predictions on.
-    weight_decay : float
-    """
+    """Solve the same problem with scikit-learn: the penalty is half the decay times ||W||^2."""
     if weight_decay <= 0 or layer.linear.out_features < 3:
-        raise ValueError("a certificate needs a weight decay above zero and three classes or more")
+        raise ValueError("scikit-learn solves the same problem for weight_decay > 0 and 3+ classes")
     from sklearn.linear_model import LogisticRegression  # half a second that few readers need
 
     layer = copy.deepcopy(layer).cpu()
@@ -127,15 +112,10 @@ def optimality_gap(
         optimum.linear.weight.copy_(torch.from_numpy(solver.coef_))
         optimum.linear.bias.copy_(torch.from_numpy(solver.intercept_))
         same = layer(others.images).argmax(1) == optimum(others.images).argmax(1)
-    return OptimalityGap(
-        reached=_objective(layer, train, weight_decay),
-        lowest=_objective(optimum, train, weight_decay),
-        agreement=same.double().mean().item(),
-    )
 
+    def objective(model: SoftmaxRegression) -> float:
+        loss = functional.cross_entropy(model(train.images.double()), train.labels)
+        return (loss + weight_decay / 2 * model.linear.weight.square().sum()).item()
 
-@torch.no_grad()
-def _objective(layer: SoftmaxRegression, train: Split, weight_decay: float) -> float:
-    layer = copy.deepcopy(layer).double()
-    loss = functional.cross_entropy(layer(train.images.double()), train.labels)
-    return (loss + weight_decay / 2 * layer.linear.weight.square().sum()).item()
+    agreement = same.double().mean().item()
+    return OptimalityGap(objective(layer.double()), objective(optimum.double()), agreement)

@@ -1,9 +1,9 @@
-"""Logits in, answers out: how often, how sure, which ones, and is the difference real.
+"""What follows from logits: accuracy, confidence, rankings, significance and calibration.
 
-Confidence is ranked by log-probability: probabilities that all print as 1.0000 still have an order
-there.
+Confidence is ranked by log-probability: probabilities that all print as 1.0000 have an order there.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,12 +16,7 @@ from torch.nn import functional
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a model predicts for some images, and what they are.
-
-    Attributes
-    ----------
-    logits : Tensor, float [N, C]
-    labels : Tensor, int64 [N]
+    """Logits, float [N, C], of some images, and their labels, int64 [N].
 
     Examples
     --------
@@ -35,15 +30,13 @@ class Predictions:
 
     def __post_init__(self) -> None:
         rows, classes = self.logits.shape if self.logits.ndim == 2 else (0, 0)
-        if not rows or not classes or self.labels.shape != (rows,):
+        if not rows * classes or self.labels.shape != (rows,):
             raise ValueError(
                 f"logits {list(self.logits.shape)} do not fit labels {list(self.labels.shape)}: "
                 "expected one row of logits per label, and at least one"
             )
-        if (
-            self.labels.dtype != torch.int64
-            or not 0 <= self.labels.min() <= self.labels.max() < classes
-        ):
+        labels = self.labels
+        if labels.dtype != torch.int64 or not 0 <= labels.min() <= labels.max() < classes:
             raise ValueError(f"labels must be whole numbers (int64) from 0 to {classes - 1}")
         if not self.logits.isfinite().all():
             raise ValueError("some logits are not finite: the model has diverged")
@@ -55,19 +48,19 @@ class Predictions:
 
     @cached_property
     def predicted(self) -> Tensor:
-        """The most probable class, int64 [N]; the first where several are."""
+        """The most probable class, int64 [N]; of equals the first."""
         return self.logits.argmax(1)
 
     @cached_property
     def correct(self) -> Tensor:
-        """One truth value per image, bool [N]."""
+        """Whether the predicted class is the label, bool [N]."""
         return self.predicted == self.labels
 
     @cached_property
     def log_confidence(self) -> Tensor:
         """Log-probability of the predicted class, float64 [N].
 
-        From what is left for the other classes: 1 - p keeps its digits where p has none to show.
+        Computed from the other classes: 1 - p keeps its digits where p has none to show.
         """
         gaps = self.logits.double() - self.logits.double().gather(1, self.predicted[:, None])
         others = gaps.exp().scatter(1, self.predicted[:, None], 0.0).sum(1)
@@ -75,7 +68,7 @@ class Predictions:
 
     @property
     def accuracy(self) -> float:
-        """Share of the images that are predicted right."""
+        """Share of the images that are predicted correctly."""
         return self.correct.double().mean().item()
 
     @property
@@ -92,23 +85,15 @@ class Predictions:
 
     @property
     def class_accuracy(self) -> np.ndarray:
-        """Share of each true class that is predicted right, float64 [C]."""
+        """Accuracy on each true class, float64 [C]."""
         return np.asarray(self.confusion.diagonal() / self.confusion.sum(1))
 
 
 def most_confident(predictions: Predictions, among: Tensor, count: int = 5) -> list[int]:
-    """Return the images, of those marked, whose predicted class is the most probable.
-
-    Parameters
-    ----------
-    predictions : Predictions
-    among : Tensor, bool [N]
-    count : int
-        Fewer come back where fewer are marked. Equal ones come in the order of the data.
-    """
-    marked = among.nonzero().squeeze(1)
-    order = predictions.log_confidence[marked].sort(descending=True, stable=True).indices
-    return [int(image) for image in marked[order[:count]]]
+    """Return the most confident images of a mask `among`, bool [N]; equals in the data's order."""
+    images = among.nonzero().squeeze(1)
+    order = predictions.log_confidence[images].sort(descending=True, stable=True).indices
+    return images[order[:count]].tolist()
 
 
 def top_correct(predictions: Predictions, label: int, count: int = 5) -> list[int]:
@@ -119,17 +104,17 @@ def top_correct(predictions: Predictions, label: int, count: int = 5) -> list[in
 def top_incorrect(
     predictions: Predictions, label: int, count: int = 5, by_predicted: bool = False
 ) -> list[int]:
-    """Return the most confident errors on images of a class, or those that name the class."""
+    """Return the most confident errors on images of a class, or those that predict the class."""
     of_class = predictions.predicted if by_predicted else predictions.labels
     return most_confident(predictions, ~predictions.correct & (of_class == label), count)
 
 
 def wilson_interval(share: float, count: int, level: float = 0.95) -> tuple[float, float]:
-    """Return the Wilson interval of a share that was counted on so many images.
+    """Return the Wilson interval of a share of `count` images.
 
     Examples
     --------
-    >>> [round(end, 3) for end in wilson(0.9, 1000)]
+    >>> [round(end, 3) for end in wilson_interval(0.9, 1000)]
     [0.88, 0.917]
     """
     found = stats.binomtest(round(share * count), count).proportion_ci(level, method="wilson")
@@ -138,15 +123,7 @@ def wilson_interval(share: float, count: int, level: float = 0.95) -> tuple[floa
 
 @dataclass(frozen=True)
 class Comparison:
-    """Which images one model gets right and another wrong.
-
-    Attributes
-    ----------
-    corrected, lost : Tensor, int64
-        Images that only the second, or only the first, gets right.
-    p : float
-        McNemar's exact test: how probable is a split as uneven, if both were equally good?
-    """
+    """Images that only the second model gets right, or only the first; p of McNemar's test."""
 
     corrected: Tensor
     lost: Tensor
@@ -156,25 +133,18 @@ class Comparison:
 def compare(first: Predictions, second: Predictions) -> Comparison:
     """Compare two models on the same images."""
     if not torch.equal(first.labels, second.labels):
-        raise ValueError("the two models were asked about different images")
+        raise ValueError("the two models were evaluated on different images")
     corrected = (~first.correct & second.correct).nonzero().squeeze(1)
     lost = (first.correct & ~second.correct).nonzero().squeeze(1)
     changed = len(corrected) + len(lost)
+    # McNemar's exact test: how probable is a split as uneven if both models are equally good?
     p = stats.binomtest(len(corrected), changed).pvalue if changed else 1.0
     return Comparison(corrected, lost, float(p))
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """How often predictions of similar confidence are right; bins without images are left out.
-
-    Attributes
-    ----------
-    confidence, accuracy, count : array [bins]
-        Mean confidence, share that is right, number of images.
-    error : float
-        Expected calibration error: the mean distance of the two, weighted by images.
-    """
+    """Of each bin that has images; `error` is the expected calibration error (ECE)."""
 
     confidence: np.ndarray
     accuracy: np.ndarray
@@ -183,32 +153,30 @@ class Calibration:
 
 
 def calibration(predictions: Predictions, bins: int = 15) -> Calibration:
-    """Sort predictions into bins of equal width by confidence, and compare with what was right."""
-    confidence = predictions.log_confidence.exp().clamp(max=1.0)
+    """Sort predictions into bins of equal width by confidence, and compare with the accuracy."""
+    confidence = predictions.log_confidence.exp()
     # A bin is open below and closed above: (0, 1/15], (1/15, 2/15], ...
-    place = ((confidence * bins).ceil().long() - 1).clamp(0, bins - 1)
-    count = torch.bincount(place, minlength=bins).double()
-    there = count > 0
-    sums = [
-        torch.bincount(place, values.double(), minlength=bins)[there] / count[there]
+    edge = (confidence * bins).ceil()
+    _, place, count = edge.unique(return_inverse=True, return_counts=True)
+    mean, accuracy = (
+        torch.bincount(place, values.double()) / count
         for values in (confidence, predictions.correct)
-    ]
-    error = ((sums[0] - sums[1]).abs() * count[there]).sum() / len(confidence)
-    return Calibration(sums[0].numpy(), sums[1].numpy(), count[there].numpy(), error.item())
+    )
+    error = ((mean - accuracy).abs() * count).sum() / len(confidence)
+    return Calibration(mean.numpy(), accuracy.numpy(), count.numpy(), error.item())
 
 
 def fit_temperature(predictions: Predictions) -> float:
     """Return the number to divide logits by so that the loss on these images is lowest."""
-    found = optimize.minimize_scalar(
-        lambda log_t: apply_temperature(predictions, float(np.exp(log_t))).loss,
-        bounds=(-3, 3),
-        method="bounded",
-    )
-    return float(np.exp(found.x))
+
+    def loss(log_temperature: float) -> float:
+        return apply_temperature(predictions, math.exp(log_temperature)).loss
+
+    return math.exp(optimize.minimize_scalar(loss, bounds=(-3, 3), method="bounded").x)
 
 
-def apply_temperature(predictions: Predictions, by: float) -> Predictions:
-    """Divide all logits by a positive number: the classes keep their order, confidence changes."""
-    if by <= 0:
-        raise ValueError(f"the temperature is {by}, it must be positive")
-    return Predictions(predictions.logits.double() / by, predictions.labels)
+def apply_temperature(predictions: Predictions, temperature: float) -> Predictions:
+    """Divide all logits by the temperature: the classes stay in order, the confidence changes."""
+    if temperature <= 0:
+        raise ValueError(f"the temperature is {temperature}, it must be positive")
+    return Predictions(predictions.logits.double() / temperature, predictions.labels)

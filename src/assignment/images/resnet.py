@@ -1,13 +1,10 @@
 """The pretrained ResNet18: where its weights come from, checked before a single one is used.
 
 torchvision's official checkpoint is the default. Another file is taken only where
-``ASSIGNMENT_WEIGHTS`` names it, after a strict check, and its name and checksum then go wherever
-results are shown.
+``ASSIGNMENT_WEIGHTS`` names it, and its name and checksum are shown with every result.
 """
 
 import copy
-import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,10 +25,7 @@ CHECKPOINT = RemoteFile(
     size=46_830_571,
     https_only=True,
 )
-
-
-# Files that are not the official checkpoint and of which more is known than that.
-STAND_INS = {
+STAND_INS = {  # files that are not the official checkpoint, but known: SHA-256 to what they are
     "12228d1c5034b608b971054abed2d34b4b3093ec8c9818dbc1bae1cf0424f30c": (
         "a reconstruction of IMAGENET1K_V1 (the 3x3 convolutions of layer4 are estimated), not "
         "distributed; training again uses the official checkpoint"
@@ -42,37 +36,29 @@ STAND_INS = {
 class WeightsError(AssignmentError):
     """A file of weights does not fit ResNet18; says what was expected and found."""
 
+    def __init__(self, problem: str) -> None:
+        super().__init__(
+            f"{problem}. Name a ResNet18 state dict in ASSIGNMENT_WEIGHTS, or unset it for "
+            "torchvision's official checkpoint."
+        )
+
 
 @dataclass(frozen=True)
 class Backbone:
-    """A network and where its weights came from.
-
-    Attributes
-    ----------
-    network : Module
-        In eval mode; images float32 [N, 3, H, W] to logits [N, 1000].
-    source : Source
-    """
+    """A network in eval mode, images [N, 3, H, W] to logits, and where its weights came from."""
 
     network: nn.Module
     source: Source
 
 
 def load_pretrained(effort: Effort = PATIENT) -> Backbone:
-    """Load the pretrained network: small and synthetic in sample mode, else ResNet18.
-
-    Examples
-    --------
-    >>> import os; os.environ["ASSIGNMENT_MODE"] = "sample"
-    >>> load().source.origin
-    'SAMPLE'
-    """
+    """Load the pretrained network: small and synthetic in sample mode, else ResNet18."""
     if settings.mode() is Mode.SAMPLE:
         source = Source("small backbone", "SAMPLE", "seeded random weights, nothing pretrained")
         return Backbone(sample.SmallBackbone().eval(), source)
     path = weights_from_environment() or download.fetch(CHECKPOINT, weights_folder(), effort)
     network = build_resnet18()
-    network.load_state_dict(read_checkpoint(path, network), strict=True)
+    network.load_state_dict(read_checkpoint(path, network))
     return Backbone(network.eval(), weights_source(path))
 
 
@@ -80,14 +66,10 @@ def build_resnet18() -> nn.Module:
     """Return torchvision's ResNet18 with random weights; torchvision is imported only now."""
     try:
         from torchvision import models
-    except (ImportError, RuntimeError, AttributeError, OSError) as error:
-        # "operator torchvision::nms does not exist"; asked again, "partially initialized module".
-        lock = (settings.PROJECT / "requirements.lock").read_text(encoding="utf-8").split()
-        pair = " ".join(line for line in lock if line.startswith(("torch==", "torchvision==")))
+    except (ImportError, RuntimeError, AttributeError, OSError) as error:  # two that do not match
         raise AssignmentError(
-            f"torch {version_of('torch')} and torchvision {version_of('torchvision')} are "
-            f"installed and do not fit together ({str(error).partition(chr(10))[0]}). Mend it: "
-            f"python -m pip install --force-reinstall {pair}"
+            f"torch {version_of('torch')} and torchvision {version_of('torchvision')} do not fit "
+            f"together ({type(error).__name__}). Install the two versions in requirements.lock."
         ) from None
     return models.resnet18()  # type: ignore[no-any-return]
 
@@ -99,19 +81,10 @@ def build_classifier(
     pretrained: bool = True,
     seed: int = 0,
 ) -> nn.Module:
-    """Return a copy of the network with a new head, ready to be trained.
+    """Return a copy of the network with a new head; `trained` is the first part that is trained.
 
-    Parameters
-    ----------
-    backbone : Backbone
-    classes : int
-    trained : str
-        The first part that learns: ``"fc"`` the head alone, ``"layer4"`` the last stage too, or
-        ``"all"``. What comes before it is frozen.
-    pretrained : bool
-        Whether to keep the weights; otherwise the network starts at random.
-    seed : int
-        Of the new weights.
+    ``"fc"`` trains the head alone, ``"layer4"`` the last stage too, ``"all"`` everything; what
+    comes before is frozen. Without `pretrained` the network starts from random weights.
     """
     network = copy.deepcopy(backbone.network)
     with torch.random.fork_rng(devices=[]):
@@ -141,14 +114,14 @@ def match_layout(images: Tensor, on: torch.device) -> Tensor:
     return images.contiguous(memory_format=_layout(on))
 
 
-def autocast(on: torch.device) -> torch.autocast:
-    """Compute products in bfloat16 where the device gains from it, see `runtime.precision`."""
-    lower = settings.precision(on)
-    return torch.autocast(on.type, lower, enabled=lower is not torch.float32)
-
-
 def _layout(on: torch.device) -> torch.memory_format:
     return torch.contiguous_format if on.type == "mps" else torch.channels_last
+
+
+def autocast(on: torch.device) -> torch.autocast:
+    """Compute products in bfloat16 where the device gains from it, see `settings.precision`."""
+    lower = settings.precision(on)
+    return torch.autocast(on.type, lower, enabled=lower is not torch.float32)
 
 
 def weights_folder() -> Path:
@@ -160,10 +133,7 @@ def weights_from_environment() -> Path | None:
     """Return the file that ``ASSIGNMENT_WEIGHTS`` names, if it names one."""
     path = settings.named_path("ASSIGNMENT_WEIGHTS")
     if path is not None and not path.is_file():
-        raise WeightsError(
-            f"ASSIGNMENT_WEIGHTS names {os.environ['ASSIGNMENT_WEIGHTS']}, and there is no such "
-            "file. Name a ResNet18 state dict, or unset it for torchvision's official checkpoint."
-        )
+        raise WeightsError(f"ASSIGNMENT_WEIGHTS names {path}, where there is no file")
     return path
 
 
@@ -171,9 +141,7 @@ def weights_source(path: Path) -> Source:
     """Say whether a file of weights is the official checkpoint."""
     digest = files.sha256(path)
     if digest == CHECKPOINT.sha256:
-        return Source(
-            WEIGHTS, "official", "torchvision's checkpoint, by its pinned SHA-256", digest
-        )
+        return Source(WEIGHTS, "official", "torchvision's checkpoint, by its SHA-256", digest)
     unknown = f"{path.name}, named in ASSIGNMENT_WEIGHTS: not the official checkpoint"
     return Source("ResNet18 weights", "other", STAND_INS.get(digest, unknown), digest)
 
@@ -190,40 +158,45 @@ def expected_weights() -> Source:
     return Source(WEIGHTS, "official", "not here yet; checked on arrival", CHECKPOINT.sha256)
 
 
+def check_weights(path: Path) -> Source:
+    """Hold a checkpoint against ResNet18, as `load_pretrained` does, and say what it is."""
+    read_checkpoint(path, build_resnet18())
+    return weights_source(path)
+
+
 def read_checkpoint(path: Path, network: nn.Module) -> dict[str, Tensor]:
-    """Read a state dict and hold it against the network: names, shapes, types, finite values."""
+    """Read a state dict and check that it fits the network: names, shapes, types and values.
+
+    Half precision is taken, since loading it loses nothing: float32 holds every float16 number.
+    """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file can raise nearly anything
-        first = re.split(r"[\n.] ?", str(error).strip() or type(error).__name__)[0]
-        raise WeightsError(f"{path} is not a readable file of tensors ({first}). {_MEND}") from None
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise WeightsError(f"{path} is not a state dict (names to tensors). {_MEND}")
+    except Exception:  # a damaged file can raise nearly anything
+        raise WeightsError(f"{path} is no file of tensors; no code in it was run") from None
+    if not isinstance(state, dict):
+        raise WeightsError(f"{path} holds a {type(state).__name__}, expected a state dict")
+    if wrapped := [key for key, value in state.items() if isinstance(value, dict)]:
+        raise WeightsError(f"{path} holds dicts under {wrapped}; save the state dict alone")
     wanted = network.state_dict()
-    # Checkpoints older than these counters, the official one among them, hold none; nothing that
-    # is computed here depends on them.
-    counters = {n: v for n, v in wanted.items() if n.endswith("num_batches_tracked")}
-    state = {**counters, **state}
-    faults = [f"{name} is missing" for name in wanted.keys() - state.keys()]
-    faults += [f"{name} is not part of ResNet18" for name in state.keys() - wanted.keys()]
-    for name in wanted.keys() & state.keys():
-        there, here = state[name], wanted[name]
-        if there.is_nested or there.is_meta or there.layout is not torch.strided:
-            faults.append(f"{name} is not a plain tensor")
-        elif there.shape != here.shape:
-            faults.append(f"{name} is {list(there.shape)}, expected {list(here.shape)}")
-        elif there.is_floating_point() != here.is_floating_point():
-            faults.append(f"{name} is {there.dtype}, expected {here.dtype}")
-        elif not there.to(here.dtype).isfinite().all():
-            faults.append(f"{name} holds values that are not finite")
-    if faults:
-        more = f", and {len(faults) - 3} more" if len(faults) > 3 else ""
-        listed = "; ".join(sorted(faults)[:3])
-        raise WeightsError(f"{path} does not fit ResNet18: {listed}{more}. {_MEND}")
+    # Old checkpoints, the official one among them, lack these counters, which nothing here uses.
+    state = {n: v for n, v in wanted.items() if n.endswith("num_batches_tracked")} | state
+    faults = {name: "is not part of ResNet18" for name in state.keys() - wanted.keys()}
+    faults |= {name: _fault(name, state.get(name), tensor) for name, tensor in wanted.items()}
+    if found := sorted(f"{name} {fault}" for name, fault in faults.items() if fault):
+        raise WeightsError(f"{path} does not fit ({len(found)} faults): {'; '.join(found[:3])}")
     return state
 
 
-_MEND = (
-    "Name a ResNet18 state dict in ASSIGNMENT_WEIGHTS, or unset it for torchvision's official "
-    "checkpoint."
-)
+def _fault(name: str, found: object, wanted: Tensor) -> str:
+    if found is None:
+        return "is missing"
+    if not isinstance(found, Tensor) or found.is_meta or found.layout is not torch.strided:
+        return "is not a plain tensor"
+    if found.shape != wanted.shape or found.is_floating_point() != wanted.is_floating_point():
+        return f"is {found.dtype} {[*found.shape]}, expected {wanted.dtype} {[*wanted.shape]}"
+    values = found.to(wanted.dtype)
+    if not values.isfinite().all():
+        return "holds values that are not finite"
+    if name.endswith("running_var") and (values < 0).any():
+        return "holds negative variances"
+    return ""
