@@ -22,13 +22,16 @@ train: export MALLOC_TRIM_THRESHOLD_ := 16000000000
 train: export THP_MEM_ALLOC_ENABLE := 1
 
 .DEFAULT_GOAL := notebooks
-.PHONY: notebooks test data render train keep html pdf bench lint lock clean help
+.PHONY: notebooks test test-long data render train keep html pdf bench lint lock clean help
 
 notebooks: $(INSTALLED) ## (default) install, get the data, execute both notebooks into build/
 	@$(PY) -m assignment notebooks
 
-test: $(INSTALLED) ## unit, property and notebook tests, with coverage; ARGS="-k name" to choose
-	@$(PY) -m pytest --cov --cov-fail-under=$(if $(ARGS),0,90) $(ARGS)
+test: $(INSTALLED) ## every test but the long ones, with coverage; ARGS="-k name" to choose
+	@$(PY) -m pytest $(or $(ARGS),-n auto --dist worksteal -m "not long" --cov --cov-fail-under=90)
+
+test-long: $(INSTALLED) ## the long ones: a browser, several processes, `make` from nothing
+	@$(PY) -m pytest -n auto --dist loadfile -m long
 
 data: $(INSTALLED) ## get both datasets and the pretrained weights, however long it takes
 	@$(PY) -m assignment data
@@ -66,7 +69,7 @@ clean: ## remove what was built here; data/ and the environment stay
 	@find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Made anew when the lock or the package's own definition changes; nothing is asked of the network
 # otherwise.

@@ -21,11 +21,9 @@ from assignment.common import settings
 from assignment.publish import pages
 
 DATA = settings.data_folder()
+FILES = ("cifar-10-batches-py/test_batch", "ml-latest-small/ratings.csv")
 PREREQUISITES: dict[str, Callable[[], bool]] = {
-    "real_data": lambda: (
-        (DATA / "cifar-10-batches-py" / "test_batch").is_file()
-        and (DATA / "ml-latest-small" / "ratings.csv").is_file()
-    ),
+    "real_data": lambda: all((DATA / name).is_file() for name in FILES),
     "weights": lambda: (DATA / "weights" / "resnet18-reconstructed.pt").is_file(),
     "cuda": torch.cuda.is_available,
     "mps": torch.backends.mps.is_available,
@@ -35,26 +33,10 @@ PREREQUISITES: dict[str, Callable[[], bool]] = {
     "browser": lambda: pages.browser() is not None and shutil.which("chromedriver") is not None,
     "make": lambda: shutil.which("make") is not None,
 }
-STRICT = bool(os.environ.get("ASSIGNMENT_STRICT_SKIPS"))
-skips: dict[str, str] = {}
-before: list[str] = []
 
 
-def absent(*what: str) -> list[str]:
-    return [name for name in what if not PREREQUISITES[name]()]
-
-
-def tracked_changes() -> list[str]:
-    """What git would show, or nothing where there is no repository."""
-    if absent("git"):
-        return []
-    command = ["git", "status", "--porcelain"]
-    run = subprocess.run(command, cwd=settings.PROJECT, capture_output=True, text=True, check=True)
-    return run.stdout.splitlines()
-
-
-def pytest_sessionstart(session: pytest.Session) -> None:
-    before.extend(tracked_changes())
+def absent(*names: str) -> list[str]:
+    return [name for name in names if not PREREQUISITES[name]()]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -63,42 +45,54 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(f"needs {', '.join(missing)}")
 
 
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    if report.skipped:
-        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-        skips[report.nodeid] = reason.removeprefix("Skipped: ")
+def tracked_changes() -> set[str]:
+    """What git would show, or nothing where there is no repository."""
+    if absent("git"):
+        return set()
+    command = ["git", "status", "--porcelain"]
+    run = subprocess.run(command, cwd=settings.PROJECT, capture_output=True, text=True, check=True)
+    return set(run.stdout.splitlines())
 
 
-def unjustified(reason: str) -> bool:
-    """Whether nothing is absent that would explain a skip."""
-    if not reason.startswith("needs "):
-        return True
-    named = reason.removeprefix("needs ").split(", ")
-    return any(name not in PREREQUISITES or PREREQUISITES[name]() for name in named)
+class Watch:
+    """Notices in the one process that all reports reach what no test may do."""
+
+    def __init__(self) -> None:
+        self.before = tracked_changes()
+        self.skips: dict[str, str] = {}
+        self.faults: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.skipped:
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else "another reason"
+            self.skips[report.nodeid] = reason.removeprefix("Skipped: ")
+
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        changes = sorted(tracked_changes() - self.before)
+        self.faults = [f"the tests changed the tree: {line}" for line in changes]
+        good_reasons = set(absent(*PREREQUISITES))
+        for test, reason in self.skips.items():
+            justified = good_reasons.issuperset(reason.removeprefix("needs ").split(", "))
+            if os.environ.get("ASSIGNMENT_STRICT_SKIPS") and not justified:
+                self.faults.append(f"skipped although it could run: {test} ({reason})")
+        if self.faults and exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        terminalreporter.write_line(f"{len(self.skips)} tests skipped for want of what they need")
+        for fault in self.faults:
+            terminalreporter.write_line(f"FAILED: {fault}", red=True)
 
 
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    changed = sorted(set(tracked_changes()) - set(before))
-    session.config.stash[problems_key] = [f"the tests changed the tree: {line}" for line in changed]
-    if STRICT:
-        session.config.stash[problems_key] += [
-            f"skipped although nothing it needs is absent: {test} ({reason})"
-            for test, reason in skips.items()
-            if unjustified(reason)
-        ]
-    if session.config.stash[problems_key] and exitstatus == 0:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # which pytest-xdist gives to the processes it starts
+        config.pluginmanager.register(Watch())
 
 
-problems_key = pytest.StashKey[list[str]]()
-
-
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    terminalreporter.write_line(f"{len(skips)} tests skipped for want of what they need")
-    for problem in config.stash.get(problems_key, []):
-        terminalreporter.write_line(f"FAILED: {problem}", red=True)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """As many as there are cores for this process, which may be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @pytest.fixture(autouse=True)
@@ -116,6 +110,5 @@ def sample_mode(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def data_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty data folder of the test's own."""
     monkeypatch.setenv("ASSIGNMENT_DATA", str(tmp_path))
     return tmp_path

@@ -10,63 +10,52 @@ import argparse
 import os
 import platform
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from assignment.common import figures, files, runs, settings
-from assignment.common.runs import Record
-from assignment.common.settings import AssignmentError
+from assignment.common import figures, runs, settings
+from assignment.common.runs import Run
+from assignment.common.settings import AssignmentError, report
 from assignment.publish import readme
-from tests.bench import embedding as bench_embedding
-from tests.bench import growth as bench_growth
-from tests.bench import images as bench_images
-from tests.bench import start as bench_start
-from tests.bench.table import Comparison, report
+from tests.bench import embedding, growth, images, start
 
 
 def processor() -> str:
     """Name the processor, where the system tells."""
-    told = Path("/proc/cpuinfo")
-    lines = told.read_text().splitlines() if told.is_file() else []
+    described = Path("/proc/cpuinfo")
+    lines = described.read_text().splitlines() if described.is_file() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return next(iter(names), platform.processor() or platform.machine())
 
 
-def measured(quick: bool) -> Record:
+def measure(quick: bool) -> Run:
     """Run all benchmarks, and say which one runs."""
-    began = time.monotonic()
-    rounds = 1 if quick else 3
-    parts: dict[str, Callable[[], list[Comparison]]] = {
-        "the embeddings": lambda: bench_embedding.comparisons(2 if quick else 4),
-        "starting": lambda: bench_start.comparisons(1 if quick else 2),
-        "images": lambda: bench_images.comparisons(rounds, 1 if quick else 3),
-    }
-    made: list[Comparison] = []
-    for name, part in parts.items():
-        report(f"Measuring {name} ...")
-        made += part()
+    began, rounds = time.monotonic(), 1 if quick else 3
+    report("Measuring the embeddings ...")
+    comparisons = embedding.comparisons(2 if quick else 4)
+    report("Measuring the start ...")
+    comparisons += start.comparisons(1 if quick else 2)
+    report("Measuring images ...")
+    comparisons += images.comparisons(rounds, 1 if quick else 3)
     report("Measuring how the embeddings grow with the data ...")
-    growth = bench_growth.sizes(bench_growth.SCALES[:2] if quick else bench_growth.SCALES)
-    arrays = {
-        f"{n} {who}": np.array(numbers)
-        for n, one in enumerate(made)
-        for who, numbers in (("ours", one.ours), ("theirs", one.theirs))
-    }
-    on = settings.device()
+    sizes = growth.sizes(growth.SCALES[:2] if quick else growth.SCALES)
+    arrays = {}
+    for number, one in enumerate(comparisons):
+        arrays[f"{number} ours"] = np.array(one.ours)
+        arrays[f"{number} theirs"] = np.array(one.theirs)
     facts = {
-        **runs.describe_run(time.monotonic() - began),
+        **runs.describe_machine(time.monotonic() - began),
         "processor": processor(),
         "threads": torch.get_num_threads(),
-        "precision": str(settings.precision(on)).removeprefix("torch."),
-        "rows": [one.row() for one in made],
-        "growth": growth,
-        "slope": bench_growth.slope(growth, bench_growth.likes),
-        "slope by likes and numbers": bench_growth.slope(growth, bench_growth.likes_and_numbers),
+        "precision": str(settings.precision(settings.device())).removeprefix("torch."),
+        "rows": [one.row() for one in comparisons],
+        "growth": sizes,
+        "slope": growth.slope(sizes),
+        "slope by likes and numbers": growth.slope(sizes, embedding.DIM),
     }
-    return Record("bench", {"rounds": rounds, "quick": quick}, arrays, facts)
+    return Run("bench", {"rounds": rounds, "quick": quick}, arrays, facts)
 
 
 def main() -> None:
@@ -74,13 +63,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="less of everything, keeps nothing")
     quick = parser.parse_args().quick
-    record = measured(quick)
-    report(f"\n{readme.speed_table(record)}")
+    run = measure(quick)
+    report(f"\n{readme.speed_table(run)}")
     if not quick:
-        record = runs.write_record(record, runs.RECORDS)
+        run = runs.write_run(run, runs.RECORDS, must=True)
         os.environ["ASSIGNMENT_FIGURES"] = str(settings.PROJECT / "figures")
-        figures.save_figure(bench_growth.figure(record.facts["growth"]), "bench_growth", [record])
-        report(f"\nKept in {files.display_path(runs.RECORDS / 'bench.json')}")
+        figures.save_figure(growth.figure(run.facts["growth"]), "bench_growth", [run])
+        report(f"\nKept as the record {run.name}")
 
 
 if __name__ == "__main__":

@@ -6,26 +6,24 @@ constant of the cost is added up in blocks. Every size is measured in a process 
 """
 
 import json
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-import torch
 from scipy import sparse
 
 from assignment.common import settings
 from assignment.common.figures import BLUE, GREY, ORANGE, Figure, new_figure, styled
 from assignment.movies.cost import build_cost
 from assignment.movies.movielens import Likes
-from tests.bench.embedding import DIM, seconds
-from tests.bench.table import finish, forget_peak, gpu_mebibytes, peak_mebibytes, report
+from tests.bench.embedding import build_step, random_vectors, seconds
+from tests.bench.table import forget_peak, gpu_mebibytes, in_a_child, peak_mebibytes
 
 SCALES = (1, 10, 100, 330)  # times MovieLens latest-small; the last is about MovieLens 32M
 USERS, FILMS, LIKES = 609, 6_298, 48_580  # of latest-small
 FILM_GROWTH = 0.4526  # MovieLens 32M has 330 times the likes, and 14 times the films
+Size = dict[str, float]
 
 
 def skewed_likes(scale: float, seed: int = 0) -> Likes:
@@ -33,15 +31,13 @@ def skewed_likes(scale: float, seed: int = 0) -> Likes:
     rng = np.random.default_rng(seed)
     users, films = round(USERS * scale), round(FILMS * scale**FILM_GROWTH)
     wanted = round(LIKES * scale)
+    activity = np.cumsum(rng.lognormal(0, 1.2, users))
+    popularity = np.cumsum(rng.lognormal(0, 1.5, films))
     pairs = np.empty(0, dtype=np.int64)
-    activity, popularity = (
-        np.cumsum(rng.lognormal(0, width, size)) for width, size in ((1.2, users), (1.5, films))
-    )
     while len(pairs) < wanted:  # who likes a film twice likes it once
-        rows, columns = (
-            np.searchsorted(heights, rng.random(wanted - len(pairs) + 1000) * heights[-1])
-            for heights in (activity, popularity)
-        )
+        more = wanted - len(pairs) + 1000
+        rows = np.searchsorted(activity, rng.random(more) * activity[-1])
+        columns = np.searchsorted(popularity, rng.random(more) * popularity[-1])
         pairs = np.unique(np.concatenate([pairs, rows * films + columns]))
     pairs = np.sort(rng.permutation(pairs)[:wanted])
     ones = np.ones(wanted, dtype=np.int64)
@@ -49,30 +45,22 @@ def skewed_likes(scale: float, seed: int = 0) -> Likes:
     return Likes(matrix, np.arange(users), np.arange(films), 4.0)
 
 
-def measure(scale: float) -> dict[str, float]:
+def measure(scale: float) -> Size:
     """Time a step at one size, in this process."""
-    made = skewed_likes(scale)
-    on = settings.device()
-    vectors = torch.nn.Parameter(0.1 * torch.randn(len(made.movies), DIM, device=on))
-    (torch.ones(64, 64) @ torch.ones(64, 64)).sum().item()  # the libraries' own buffers
+    made, on = skewed_likes(scale), settings.device()
+    vectors = random_vectors(len(made.movies))
     forget_peak()
     before, began = peak_mebibytes(), time.perf_counter()
     cost = build_cost(made, on)
     built = time.perf_counter() - began
-
-    def step() -> None:
-        vectors.grad = None
-        cost(vectors).backward()
-        finish(on)
-
+    step = build_step(cost, vectors)
     step()
-    repeats = 5 if scale > 20 else 50
     return {
         "scale": scale,
         "users": len(made.users),
         "films": len(made.movies),
         "likes": int(made.matrix.nnz),
-        "seconds per step": seconds(step, repeats),
+        "seconds per step": seconds(step, 5 if scale > 20 else 50),
         "seconds to begin": built,
         "memory grows by MiB": peak_mebibytes() - before,
         "process at most MiB": peak_mebibytes(),
@@ -80,61 +68,41 @@ def measure(scale: float) -> dict[str, float]:
     }
 
 
-def sizes(scales: Sequence[float] = SCALES) -> list[dict[str, float]]:
+def sizes(scales: Sequence[float] = SCALES) -> list[Size]:
     """Measure every size, each in a child."""
-    found = []
-    for scale in scales:
-        command = [sys.executable, "-m", "tests.bench.growth", str(scale)]
-        run = subprocess.run(
-            command, cwd=settings.PROJECT, capture_output=True, text=True, check=True
-        )
-        found.append(json.loads(run.stdout))
-    return found
+    return [in_a_child("growth", scale) for scale in scales]
 
 
-def likes(size: dict[str, float]) -> float:
-    """Count what a step gathers, row by row: where nearly all of its time goes."""
-    return size["likes"]
-
-
-def likes_and_numbers(size: dict[str, float]) -> float:
-    """Count likes and the numbers of the vectors: its arithmetic, divided by d."""
-    return size["likes"] + DIM * size["films"]
-
-
-def slope(found: Sequence[dict[str, float]], of: Callable[[dict[str, float]], float]) -> float:
-    """Fit the power by which the time of a step grows with something; 1 is in proportion."""
-    logs = np.log([[of(size), size["seconds per step"]] for size in found])
-    return float(np.polyfit(logs[:, 0], logs[:, 1], 1)[0])
+def slope(found: Sequence[Size], dim: int = 0) -> float:
+    """Fit the power by which a step's time grows with likes + dim x films; 1 is in proportion."""
+    amounts = [size["likes"] + dim * size["films"] for size in found]
+    times = [size["seconds per step"] for size in found]
+    return float(np.polyfit(np.log(amounts), np.log(times), 1)[0])
 
 
 @styled
-def figure(found: Sequence[dict[str, float]]) -> Figure:
+def figure(found: Sequence[Size]) -> Figure:
     """Draw time per step and memory against the number of likes."""
-    power, largest = slope(found, likes), found[-1]
+    power, largest = slope(found), found[-1]
     drawing = new_figure(
         7, 3, f"From {found[0]['likes']:,} to {largest['likes']:,} likes the time of a step grows "
         f"with the power {power:.2f} of their number, to {largest['seconds per step']:.2g} s; "
         f"the process then holds {largest['process at most MiB'] / 1024:.1f} GiB at most.",
     )  # fmt: skip
-    x = np.array([likes(size) for size in found])
+    x = np.array([size["likes"] for size in found])
     left, right = drawing.subplots(1, 2)
     times = np.array([size["seconds per step"] for size in found])
     left.plot(x, times, "o-", color=BLUE, label=f"measured, slope {power:.2f}")
     left.plot(x, times[0] * x / x[0], ":", color=GREY, label="in proportion, slope 1")
-    left.set(ylabel="seconds per step", xscale="log", yscale="log")
-    memory: dict[str, Any] = {"process at most MiB": BLUE, "memory grows by MiB": ORANGE}
-    for (key, colour), marker in zip(memory.items(), "os", strict=True):
-        words = key.removesuffix(" MiB")
-        right.plot(x, [size[key] for size in found], f"{marker}-", color=colour, label=words)
+    for name, style, colour in (("process at most", "o-", BLUE), ("memory grows by", "s-", ORANGE)):
+        right.plot(x, [size[f"{name} MiB"] for size in found], style, color=colour, label=name)
     right.axhline(4096, color=GREY, lw=0.8, ls=":")
     right.annotate("4 GiB", (x[0], 4096), xytext=(0, -10), textcoords="offset points", fontsize=8)
-    right.set(ylabel="MiB", xscale="log", yscale="log")
-    for axes in (left, right):
-        axes.set_xlabel("likes")
+    for axes, label in ((left, "seconds per step"), (right, "MiB")):
+        axes.set(xlabel="likes", ylabel=label, xscale="log", yscale="log")
         axes.legend(fontsize=8)
     return drawing
 
 
 if __name__ == "__main__":
-    report(json.dumps(measure(float(sys.argv[1]))))
+    settings.report(json.dumps(measure(float(sys.argv[1]))))

@@ -4,7 +4,7 @@ Needs the real data; the weights do not matter for speed. A training step and th
 features are each done in several ways, in turn:
 
 limit      the same network, precision and batch size, on one batch that never changes
-pipeline   what the notebook runs: `training.fit` and `features.extract`
+pipeline   what the notebook runs: `training.train` and `features.extract_features`
 usual      torchvision's dataset, its transforms on PIL images, a DataLoader with 0 or 2 workers; in
            the pipeline's precision and layout, and in float32 and the default layout
 
@@ -13,10 +13,10 @@ network run in every epoch.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from functools import partial
-from itertools import islice
+from itertools import islice, repeat
 
 import torch
 from torch import Tensor, nn
@@ -33,52 +33,84 @@ from assignment.images.linear import SoftmaxRegression
 from assignment.images.training import Recipe
 from tests.bench.table import Comparison, gpu_mebibytes
 
-Batches = Iterable[tuple[Tensor, Tensor]]
 SIZE = 128
-TRAIN_BATCH, READ_BATCH = 128, 50  # the finetuning recipe's, and that of `features.extract`
-USUAL = {
-    f"dataset, PIL and DataLoader, {workers} workers, {precision}": (
-        precision == "same precision",
-        workers,
-    )
-    for precision in ("same precision", "float32")
+TRAIN_BATCH, READ_BATCH = 128, 50  # the finetuning recipe's, and that of `extract_features`
+PIPELINE, LIMIT = "pipeline", "the bare network on a resident batch"
+USUAL = {  # to whether it runs in the pipeline's precision and layout, and how many workers load
+    f"dataset, PIL and DataLoader, {workers} workers, {precision}": (same, workers)
+    for precision, same in (("same precision", True), ("float32", False))
     for workers in (0, 2)
 }
-LIMIT = "the bare network on a resident batch"
-EXPECTED = {LIMIT: 0.9} | {form: 3.0 for form, (lower, _) in USUAL.items() if not lower}
+EXPECTED = {LIMIT: 0.9} | {form: 3.0 for form, (same, _) in USUAL.items() if not same}
 HEAD_EPOCHS, HEAD_IMAGES = 20, 640
 
 
-def network(lower: bool = True) -> nn.Module:
+def network(same: bool = True) -> nn.Module:
     """Return a ResNet18 for ten classes, laid out as the pipeline does it, or as it comes."""
     torch.manual_seed(0)
     made = models.resnet18(num_classes=10)
-    return resnet.to_device(made, settings.device()) if lower else made.to(settings.device())
+    return resnet.to_device(made, settings.device()) if same else made.to(settings.device())
 
 
-def resident(batch: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield one batch of noise again and again."""
+def resident(batch: int) -> Iterable[tuple[Tensor, Tensor]]:
+    """Return one batch of noise again and again."""
     on = settings.device()
     images = resnet.match_layout(torch.randn(batch, 3, SIZE, SIZE, device=on), on)
-    labels = torch.randint(0, 10, (batch,), device=on)
-    while True:
-        yield images, labels
+    return repeat((images, torch.randint(0, 10, (batch,), device=on)))
 
 
-def usual(train: bool, batch: int, workers: int) -> Batches:
+def usual(train: bool, batch: int, workers: int) -> Iterable[tuple[Tensor, Tensor]]:
     """Load, transform and collate images the way most tutorials do."""
     chance = [v2.RandomCrop(32, padding=4), v2.RandomHorizontalFlip()] if train else []
     steps = [*chance, v2.Resize(SIZE), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
-    look = v2.Compose([*steps, v2.Normalize(*pixels.IMAGENET)])
-    dataset = datasets.CIFAR10(settings.data_folder(), train=True, transform=look)
+    transform = v2.Compose([*steps, v2.Normalize(*pixels.IMAGENET)])
+    dataset = datasets.CIFAR10(settings.data_folder(), train=True, transform=transform)
     return DataLoader(dataset, batch_size=batch, shuffle=train, num_workers=workers)
 
 
-def pace(batches: Batches, work: Callable[[Tensor, Tensor], Tensor], count: int) -> float:
+def some(split: Split, count: int) -> Split:
+    """Return the first images on the device."""
+    return Split(split.images[:count], split.labels[:count]).to(settings.device())
+
+
+def training_pace(form: str, data: Cifar10, count: int) -> float:
+    """Return images per second of finetuning the whole network."""
+    if form == PIPELINE:
+        recipe = Recipe(epochs=1, batch=TRAIN_BATCH)
+        train, validation = some(data.train, count * TRAIN_BATCH), some(data.validation, 1)
+        transform = Plan(recipe, (SIZE,)).transform
+        return training.train(network(), train, validation, recipe, transform).throughput
+    return pace(form, True, TRAIN_BATCH, count)
+
+
+def reading_pace(form: str, data: Cifar10, count: int) -> float:
+    """Return images per second of reading what a frozen network sees."""
+    if form == PIPELINE:
+        images, model = some(data.train, count * READ_BATCH).images, network().eval()
+        folded = features.fold_batchnorm(model)
+        began = time.perf_counter()
+        features.extract_features(folded, images, Preprocessing(SIZE), READ_BATCH)
+        return len(images) / (time.perf_counter() - began)
+    return pace(form, False, READ_BATCH, count)
+
+
+def pace(form: str, train: bool, batch: int, count: int) -> float:
     """Return images per second over a number of batches, behind one that sets things up."""
-    on, done, began = settings.device(), 0, 0.0
+    same, workers = USUAL.get(form, (True, 0))
+    on, model = settings.device(), network(same).train(train)
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    batches = resident(batch) if form == LIMIT else usual(train, batch, workers)
+    done, began = 0, 0.0
     for number, (images, labels) in enumerate(islice(batches, count + 1)):
-        work(images.to(on), labels.to(on)).sum().item()  # waits for the device
+        shown, labels = images.to(on), labels.to(on)
+        shown = resnet.match_layout(shown, on) if same else shown
+        with torch.inference_mode(not train), resnet.autocast(on) if same else nullcontext():
+            logits = model(shown).float()
+        if train:
+            optimiser.zero_grad()
+            nn.functional.cross_entropy(logits, labels).backward()
+            optimiser.step()
+        logits.sum().item()  # waits for the device
         if number == 0:
             began = time.perf_counter()
         else:
@@ -86,75 +118,25 @@ def pace(batches: Batches, work: Callable[[Tensor, Tensor], Tensor], count: int)
     return done / (time.perf_counter() - began)
 
 
-def training_pace(form: str, data: Cifar10, count: int) -> float:
-    """Return images per second of finetuning the whole network."""
-    recipe = Recipe(epochs=1, batch=TRAIN_BATCH)
-    lower, workers = USUAL.get(form, (True, 0))
-    model = network(lower)
-    if form == "pipeline":
-        some = slice(0, count * TRAIN_BATCH)
-        train = Split(data.train.images[some], data.train.labels[some]).to(settings.device())
-        held = Split(data.validation.images[:1], data.validation.labels[:1]).to(settings.device())
-        return training.train(model, train, held, recipe, Plan(recipe, (SIZE,)).look).throughput
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-    model.train()
-
-    def work(images: Tensor, labels: Tensor) -> Tensor:
-        with resnet.autocast(images.device) if lower else nullcontext():
-            logits = model(resnet.match_layout(images, images.device) if lower else images).float()
-        loss = nn.functional.cross_entropy(logits, labels)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        return loss.detach()
-
-    limit = form == LIMIT
-    return pace(resident(TRAIN_BATCH) if limit else usual(True, TRAIN_BATCH, workers), work, count)
-
-
-def reading_pace(form: str, data: Cifar10, count: int) -> float:
-    """Return images per second of reading what a frozen network sees."""
-    lower, workers = USUAL.get(form, (True, 0))
-    model = network(lower).eval()
-    if form == "pipeline":
-        model = features.fold_batchnorm(model)
-        images = data.train.images[: count * READ_BATCH].to(settings.device())
-        began = time.perf_counter()
-        features.extract_features(model, images, Preprocessing(SIZE), READ_BATCH)
-        return len(images) / (time.perf_counter() - began)
-
-    def work(images: Tensor, _: Tensor) -> Tensor:
-        with torch.inference_mode(), resnet.autocast(images.device) if lower else nullcontext():
-            found: Tensor = model(resnet.match_layout(images, images.device) if lower else images)
-        return found
-
-    limit = form == LIMIT
-    return pace(resident(READ_BATCH) if limit else usual(False, READ_BATCH, workers), work, count)
-
-
 def head_seconds(cached: bool, data: Cifar10) -> float:
     """Return the seconds to a linear head, its features read once or the network always run."""
-    on, recipe = settings.device(), Recipe(epochs=HEAD_EPOCHS, lr=0.05, choose_best=False)
-    few = slice(0, HEAD_IMAGES)
-    train = Split(data.train.images[few], data.train.labels[few]).to(on)
-    held = Split(train.images[:1], train.labels[:1])
-    whole = network()
+    recipe = Recipe(epochs=HEAD_EPOCHS, lr=0.05, choose_best=False)
+    train, whole = some(data.train, HEAD_IMAGES), network()
     began = time.perf_counter()
     if cached:
-        read = features.extract_features(
-            features.fold_batchnorm(whole.eval()), train.images, Preprocessing(SIZE)
-        )["layer4"]
-        train = Split(read.to(on), train.labels)
-        model = SoftmaxRegression(train.images).to(on)
-        training.train(model, train, Split(train.images[:1], held.labels), recipe, lambda x, _: x)
+        folded = features.fold_batchnorm(whole.eval())
+        read = features.extract_features(folded, train.images, Preprocessing(SIZE))["layer4"]
+        train = Split(read, train.labels).to(settings.device())
+        model: nn.Module = SoftmaxRegression(train.images).to(settings.device())
+        training.train(model, train, some(train, 1), recipe, lambda inputs, *_: inputs)
     else:
         whole.requires_grad_(False)
         whole.get_submodule("fc").requires_grad_(True)
-        training.train(whole, train, held, recipe, Plan(recipe, (SIZE,)).look)
+        training.train(whole, train, some(train, 1), recipe, Plan(recipe, (SIZE,)).transform)
     return time.perf_counter() - began
 
 
-def at_most(measure: Callable[[], float]) -> tuple[float, float]:
+def with_peak(measure: Callable[[], float]) -> tuple[float, float]:
     """Return what was measured, and the GPU's peak memory meanwhile in MiB (or zero)."""
     if settings.device().type == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -164,29 +146,27 @@ def at_most(measure: Callable[[], float]) -> tuple[float, float]:
 def comparisons(rounds: int, batches: int) -> list[Comparison]:
     """Compare the pipeline with the limit, the usual way, and the head's two ways."""
     data = cifar10.load()
-    kinds = {
-        "finetuning": (training_pace, batches),
-        "reading features": (reading_pace, 6 * batches),
-    }
     made = []
-    for kind, (measure, count) in kinds.items():
+    for kind, measure, count in (
+        ("finetuning", training_pace, batches),
+        ("reading features", reading_pace, 6 * batches),
+    ):
         what = f"{kind}, {SIZE} px"
-        forms = ("pipeline", LIMIT, *USUAL)
-        measure("pipeline", data, 1)
+        forms = (PIPELINE, LIMIT, *USUAL)
+        measure(PIPELINE, data, 1)
         found = [
-            {f: at_most(partial(measure, f, data, count)) for f in forms} for _ in range(rounds)
+            {form: with_peak(partial(measure, form, data, count)) for form in forms}
+            for _ in range(rounds)
         ]
+        paces, peaks = ({f: [one[f][n] for one in found] for f in forms} for n in (0, 1))
         for form in forms[1:]:
-            (ours, our_peaks), (theirs, their_peaks) = (
-                zip(*(one[which] for one in found), strict=True) for which in ("pipeline", form)
-            )
             expected = EXPECTED.get(form, 0.0)
-            made.append(Comparison(what, form, "images/s", ours, theirs, expected))
-            if any(our_peaks):
+            made.append(Comparison(what, form, "images/s", paces[PIPELINE], paces[form], expected))
+            if any(peaks[PIPELINE]):
                 peak = f"{what}: peak GPU memory"
-                made.append(Comparison(peak, form, "MiB", our_peaks, their_peaks))
+                made.append(Comparison(peak, form, "MiB", peaks[PIPELINE], peaks[form]))
     times = [(head_seconds(True, data), head_seconds(False, data)) for _ in range(rounds)]
-    what = f"a linear head, {HEAD_EPOCHS} epochs over {HEAD_IMAGES} images of {SIZE} px"
     ours, theirs = zip(*times, strict=True)
+    what = f"a linear head, {HEAD_EPOCHS} epochs over {HEAD_IMAGES} images of {SIZE} px"
     made.append(Comparison(what, "the frozen network run in every epoch", "s", ours, theirs, 15))
     return made

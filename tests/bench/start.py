@@ -10,7 +10,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import nbformat
 
@@ -18,20 +17,14 @@ from assignment.common.settings import PROJECT
 from tests.bench.table import Comparison
 
 EAGER = "import torchvision, matplotlib.pyplot, seaborn, sklearn.linear_model, sklearn.manifold"
-DRAWING = {"figures"}
 SOURCE = PROJECT / "src"
 
 
 def modules(drawing: bool) -> list[str]:
-    """Name the package's modules: all, or those that do not import matplotlib."""
+    """Name the package's modules: all, or those that do not draw."""
     paths = sorted((SOURCE / "assignment").rglob("[a-z]*.py"))
     names = [".".join(path.relative_to(SOURCE).with_suffix("").parts) for path in paths]
-    return [name for name in names if drawing or name.rpartition(".")[2] not in DRAWING]
-
-
-def package() -> str:
-    """Return code that imports every module that does not draw."""
-    return "import " + ", ".join(modules(drawing=False))
+    return [name for name in names if drawing or not name.endswith(".figures")]
 
 
 def to_first_figure(notebook: str) -> str:
@@ -44,18 +37,18 @@ def to_first_figure(notebook: str) -> str:
 
 def seconds(code: str) -> float:
     """Time some code in a fresh Python process, its start included."""
-    with tempfile.TemporaryDirectory() as figures:
-        settings = os.environ | {"ASSIGNMENT_FIGURES": figures, "PYTHONWARNINGS": "ignore"}
-        began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        environment = os.environ | {"ASSIGNMENT_FIGURES": folder, "PYTHONWARNINGS": "ignore"}
         command = [sys.executable, "-c", code]
-        subprocess.run(command, env=settings, cwd=Path(figures), capture_output=True, check=True)
+        began = time.perf_counter()
+        subprocess.run(command, env=environment, cwd=folder, capture_output=True, check=True)
         return time.perf_counter() - began
 
 
 def comparisons(rounds: int, timed: Callable[[str], float] = seconds) -> list[Comparison]:
     """Compare with the same behind all imports."""
     kinds = {
-        "importing the package": package(),
+        "importing the package": f"import {', '.join(modules(drawing=False))}",
         "notebook 1 to its first figure": to_first_figure("01"),
         "notebook 2 to its first figure": to_first_figure("02"),
     }

@@ -1,65 +1,47 @@
 """What all benchmarks share: a comparison with a named alternative, and how peaks are read."""
 
-import resource
+import json
 import statistics
+import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from assignment.common.settings import PROJECT
+
 STATUS, FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-
-
-def report(line: object) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One thing done in this project's way and in another, in the same rounds.
-
-    Attributes
-    ----------
-    what, against : str
-    unit : str
-        "images/s" where more is better; of any other, less is.
-    ours, theirs : sequence of float
-        Round by round. A ratio is taken within a round, so that a busy machine slows both alike.
-    expected : float
-        The ratio that was hoped for; zero where nothing was.
-    """
+    """One thing done in this project's way and in another, in the same rounds."""
 
     what: str
     against: str
-    unit: str
-    ours: Sequence[float]
+    unit: str  # "images/s", of which more is better; of any other less is
+    ours: Sequence[float]  # round by round
     theirs: Sequence[float]
-    expected: float = 0.0
+    expected: float = 0.0  # the ratio that was hoped for; zero where nothing was
 
     @property
     def ratios(self) -> list[float]:
-        """How many times better, round by round."""
+        """How many times better, within a round: a busy machine slows both alike."""
         pairs = list(zip(self.ours, self.theirs, strict=True))
         return [us / them if self.unit == "images/s" else them / us for us, them in pairs]
 
     def row(self) -> dict[str, Any]:
         """Return what a table says."""
-        ours, theirs, ratio = map(statistics.median, (self.ours, self.theirs, self.ratios))
-        return {
-            "what": self.what,
-            "against": self.against,
-            "unit": self.unit,
-            "ours": ours,
-            "theirs": theirs,
-            "ratio": ratio,
+        return asdict(self) | {
+            "ours": statistics.median(self.ours),
+            "theirs": statistics.median(self.theirs),
+            "ratio": statistics.median(self.ratios),
             "lowest": min(self.ratios),
             "highest": max(self.ratios),
             "rounds": len(self.ratios),
-            "expected": self.expected,
         }
 
 
@@ -74,16 +56,26 @@ def gpu_mebibytes(on: torch.device) -> float:
     return torch.cuda.max_memory_allocated(on) / 2**20 if on.type == "cuda" else 0.0
 
 
+def forget_peak() -> None:
+    """Let the peak begin anew, where Linux can do that, behind the libraries' own buffers."""
+    (torch.ones(64, 64) @ torch.ones(64, 64)).sum().item()
+    if STATUS.is_file():
+        FORGET.write_text("5")
+
+
 def peak_mebibytes() -> float:
     """Read this process's peak memory (since it was last forgotten, where Linux can do that)."""
     if STATUS.is_file():
         lines = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
         return int(lines["VmHWM"].split()[0]) / 2**10
+    import resource  # not on Windows
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
-def forget_peak() -> None:
-    """Let the peak begin anew, where Linux can do that."""
-    if STATUS.is_file():
-        FORGET.write_text("5")
+def in_a_child(module: str, argument: object) -> Any:
+    """Run a benchmark's module in a process of its own; return what it prints as JSON."""
+    command = [sys.executable, "-m", f"tests.bench.{module}", str(argument)]
+    run = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
+    return json.loads(run.stdout)

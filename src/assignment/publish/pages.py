@@ -4,10 +4,12 @@ The style is in the page, formulas are MathML, figures are embedded: a page open
 without a network. The landing page is the README, its links turned to the pages.
 """
 
+import os
 import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +23,12 @@ from pygments.formatters import HtmlFormatter
 from assignment.common.settings import PROJECT, AssignmentError
 
 TEMPLATES = Path(__file__).parent
-HOME, REPOSITORY_FILES = "index.html", ("LICENSE", ".ci/run", "data/README.md")
+HOME = "index.html"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 def anchor(heading: str) -> str:
-    """Return the id of a heading, the one that a code host's link to it ends with.
-
-    Examples
-    --------
-    >>> anchor("1.2a Frozen features and logistic regression")
-    '12a-Frozen-features-and-logistic-regression'
-    """
+    """Return the id of a heading, the one that a code host's link to it ends with."""
     return re.sub(r"[^\w\s-]", "", heading).strip().replace(" ", "-")
 
 
@@ -73,18 +69,15 @@ class PageExporter(HTMLExporter):
         yield ("markdown2html", to_html)
 
 
-def _scrolling(what: str, html: str) -> str:
-    return f'<div class="scroll" role="region" tabindex="0" aria-label="{what}">{html}</div>\n'
-
-
 def to_html(source: str) -> str:
     """Turn Markdown into HTML."""
     return MarkdownWithMath(renderer=Renderer(escape=False)).render(source)
 
 
 def build(folder: Path) -> list[Path]:
-    """Write the landing page and a page per notebook; returns their paths."""
-    return [_write(folder, *page) for page in _sources()]
+    """Write the landing page and a page per notebook; return their paths."""
+    sources = _sources()
+    return [_write(folder, file, sources) for file in sources]
 
 
 def browser() -> str | None:
@@ -92,8 +85,14 @@ def browser() -> str | None:
     return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
+def browser_options() -> list[str]:
+    """Return the options of a browser without a window; as root it starts without its sandbox."""
+    as_root = hasattr(os, "geteuid") and os.geteuid() == 0
+    return ["--headless", "--disable-gpu", *(["--no-sandbox"] if as_root else [])]
+
+
 def build_pdf(folder: Path) -> list[Path]:
-    """Print every notebook's page with headless Chromium; returns the paths."""
+    """Print every notebook's page with headless Chromium; return the paths."""
     program = browser()
     if program is None:
         raise AssignmentError(
@@ -102,40 +101,40 @@ def build_pdf(folder: Path) -> list[Path]:
         )
     folder.mkdir(parents=True, exist_ok=True)
     made = []
-    with tempfile.TemporaryDirectory() as pages:
-        for file, notebook in _sources()[1:]:
-            page = _write(Path(pages), file, notebook)
+    with tempfile.TemporaryDirectory() as temporary:
+        for page in build(Path(temporary))[1:]:
             made.append(folder / f"{page.stem}.pdf")
-            options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer"]
-            command = [program, *options, f"--print-to-pdf={made[-1]}", page.as_uri()]
-            run = subprocess.run(command, capture_output=True, text=True)
+            options = [*browser_options(), "--no-pdf-header-footer", f"--print-to-pdf={made[-1]}"]
+            run = subprocess.run([program, *options, page.as_uri()], capture_output=True, text=True)
             if run.returncode or not made[-1].is_file():
                 reason = (run.stderr.strip().splitlines() or ["no reason given"])[-1]
-                raise AssignmentError(f"{Path(program).name} could not print {file}: {reason}")
+                raise AssignmentError(f"{Path(program).name} could not print {page.name}: {reason}")
     return made
 
 
-def _sources() -> list[tuple[str, NotebookNode]]:
-    """Return every page's file name and, as a notebook, what it holds; the README comes first."""
-    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
-    cell = nbformat.v4.new_markdown_cell(_linked(readme))
-    pages = [(HOME, nbformat.v4.new_notebook(cells=[cell]))]
+def _sources() -> dict[str, NotebookNode]:
+    """Return what each page shows, by its file name; the README, as a notebook, comes first."""
+    text = (PROJECT / "README.md").read_text(encoding="utf-8")
+    # Links to notebooks become links to their pages, links to other files plain words.
+    text = re.sub(r"\(notebooks/(\w+)\.ipynb", r"(\1.html", text)
+    text = re.sub(r"\[([^\]]+)\]\((?!https?:|#|figures/|\w+\.html)[^)]+\)", r"\1", text)
+    sources = {HOME: nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])}
     for path in sorted((PROJECT / "notebooks").glob("*.ipynb")):
-        pages.append((f"{path.stem}.html", nbformat.read(path, as_version=4)))
-    return pages
+        sources[f"{path.stem}.html"] = nbformat.read(path, as_version=4)
+    return sources
 
 
-def _write(folder: Path, file: str, notebook: NotebookNode) -> Path:
+def _write(folder: Path, file: str, sources: Mapping[str, NotebookNode]) -> Path:
     style = (TEMPLATES / "page_template" / "page.css").read_text(encoding="utf-8")
-    pages = [{"file": f, "title": _title(n)} for f, n in _sources()]
+    titles = {name: _headings(source, "#")[0] for name, source in sources.items()}
     page = {
         "file": file,
-        "title": _title(notebook),
+        "title": titles[file],
         "style": style + HtmlFormatter(style="default").get_style_defs(".highlight"),
-        "pages": pages,
-        "sections": [{"id": anchor(t), "title": t} for t in _headings(notebook, "##")],
+        "pages": [{"file": name, "title": title} for name, title in titles.items()],
+        "sections": [{"id": anchor(t), "title": t} for t in _headings(sources[file], "##")],
     }
-    html, _ = PageExporter().from_notebook_node(notebook, resources={"page": page})
+    html, _ = PageExporter().from_notebook_node(sources[file], resources={"page": page})
     folder.mkdir(parents=True, exist_ok=True)
     for figure in re.findall(r'src="(figures/[^"]+)"', html):
         (folder / figure).parent.mkdir(exist_ok=True)
@@ -150,16 +149,10 @@ def _headings(notebook: NotebookNode, level: str) -> list[str]:
     return [_words(h) for h in re.findall(rf"^{level} (.+)$", text, re.MULTILINE)]
 
 
-def _title(notebook: NotebookNode) -> str:
-    return _headings(notebook, "#")[0]
-
-
 def _words(heading: str) -> str:
     """Return a heading without its markup."""
     return re.sub(r"<[^>]+>|[`*]", "", heading).strip()
 
 
-def _linked(readme: str) -> str:
-    """Turn links to notebooks into links to pages, and links to other files into plain words."""
-    readme = re.sub(r"\(notebooks/(\w+)\.ipynb", r"(\1.html", readme)
-    return re.sub(r"\[([^\]]+)\]\((?!https?:|#|figures/|\w+\.html)[^)]+\)", r"\1", readme)
+def _scrolling(what: str, html: str) -> str:
+    return f'<div class="scroll" role="region" tabindex="0" aria-label="{what}">{html}</div>\n'

@@ -1,0 +1,70 @@
+"""What only a maintainer runs: it alone writes what is committed.
+
+`render` executes the notebooks for good, with their figures and the README's tables; `keep`
+promotes fresh runs to records; `html` and `pdf` write the pages.
+"""
+
+import shutil
+import subprocess
+
+from assignment.common import runs, settings
+from assignment.common.files import display_path
+from assignment.common.notebooks import execute
+from assignment.common.settings import PROJECT, AssignmentError, Mode, report
+from assignment.images import cifar10, resnet
+from assignment.movies import movielens
+from assignment.publish import pages, readme
+
+ARCHIVES = (cifar10.ARCHIVE, movielens.ARCHIVE)
+
+
+def render() -> None:
+    """Execute the notebooks for good; what is committed changes only if all of them succeed."""
+    _insist_on_what_render_needs()
+    fresh = PROJECT / "build" / "rendered"
+    shutil.rmtree(fresh, ignore_errors=True)
+    environment = {"TQDM_DISABLE": "1", "ASSIGNMENT_FIGURES": str(fresh / "figures")}
+    for path in sorted((PROJECT / "notebooks").glob("*.ipynb")):
+        execute(path, fresh / "notebooks" / path.name, environment)
+    for figure in (PROJECT / "figures").glob("*.png"):
+        if not figure.name.startswith("bench_"):  # the benchmark draws its own
+            figure.unlink()
+    shutil.copytree(fresh, PROJECT, dirs_exist_ok=True)
+    readme.update(PROJECT / "README.md")
+    report("Rendered. `git diff --stat` shows what changed.")
+
+
+def _insist_on_what_render_needs() -> None:
+    status = ["git", "status", "--porcelain"]
+    run = subprocess.run(status, cwd=PROJECT, capture_output=True, text=True)
+    if run.returncode:
+        raise AssignmentError(f"Rendering needs a git repository: {run.stderr.strip()}")
+    if run.stdout:
+        raise AssignmentError(f"Rendering needs a clean tree; commit or undo first:\n{run.stdout}")
+    if settings.mode() is not Mode.RECORDED:
+        raise AssignmentError(f"Rendering needs the recorded mode, this is {settings.mode()}.")
+    for archive in ARCHIVES:
+        source = archive.source(archive.obtain())
+        if source.origin != "official":
+            raise AssignmentError(f"Rendering needs official data; {archive.name}: {source.detail}")
+
+
+def keep() -> None:
+    """Promote fresh runs to records."""
+    names = runs.promote(resnet.STAND_INS)
+    report(f"Kept: {', '.join(names)}" if names else "There are no fresh runs; see `make train`.")
+
+
+def html() -> None:
+    """Write the pages into build/site/."""
+    made = pages.build(PROJECT / "build" / "site")
+    report(f"Pages, to be opened from disk: {', '.join(map(display_path, made))}")
+
+
+def pdf() -> None:
+    """Print the notebooks into build/pdf/."""
+    made = pages.build_pdf(PROJECT / "build" / "pdf")
+    report(f"Printed: {', '.join(map(display_path, made))}")
+
+
+TASKS = {"render": render, "keep": keep, "html": html, "pdf": pdf}
