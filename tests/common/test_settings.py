@@ -1,177 +1,172 @@
-"""Mode, device, seeds and the tables every notebook opens with."""
+"""Mode, device, folders, seeds, and the tables every notebook opens with."""
 
+import errno
+import io
+import os
 import random
+import re
+import sys
 from pathlib import Path
+from unittest.mock import Mock
 
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from bs4 import BeautifulSoup
-from nbclient import NotebookClient
 
 from assignment.common import files, settings, tables
 from assignment.common.files import Source
 from assignment.common.settings import AssignmentError, Mode
 from assignment.common.tables import Table
 
+TABLE = Table(pd.DataFrame({"film": ["<b>A & B</b>", "long " * 99], "likes": [12345, 6]}), "A & B")
+
 
 def test_the_mode_is_recorded_unless_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.mode() is Mode.RECORDED
     monkeypatch.setenv("ASSIGNMENT_MODE", " Sample ")
     assert settings.mode() is Mode.SAMPLE
-
-
-def test_an_unknown_mode_is_refused_with_the_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASSIGNMENT_MODE", "quick")
     with pytest.raises(AssignmentError, match=r"'quick'.*recorded, train, sample"):
         settings.mode()
 
 
 @pytest.mark.parametrize(
-    ("cuda", "mps", "expected"), [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")]
-)
-def test_the_fastest_device_is_chosen(
-    monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, expected: str
+    ("gpus", "mps", "asked", "expected"),
+    [
+        (2, 1, "", "cuda"), (0, 1, "", "mps"), (0, 0, "", "cpu"), (1, 0, "cpu", "cpu"),
+        (2, 0, "cuda:1", "cuda:1"), (2, 0, "cuda:2", ""), (0, 0, "cuda", ""), (-1, 0, "cuda:0", ""),
+        (0, 1, "mps:0", "mps:0"), (0, 0, "mps", ""), (0, 0, "cpu:", ""), (0, 0, "cpu:²", ""),
+    ],
+)  # fmt: skip
+def test_the_fastest_device_or_the_one_named(
+    monkeypatch: pytest.MonkeyPatch, gpus: int, mps: int, asked: str, expected: str
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
-    assert settings.device().type == expected
-
-
-def test_a_named_device_overrides(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setenv("ASSIGNMENT_DEVICE", "cpu")
-    assert settings.device() == torch.device("cpu")
-
-
-@pytest.mark.parametrize("asked", ["cuda", "cuda:1", "mps", "tpu", "cpu:7", "cuda:x"])
-def test_an_absent_device_is_one_sentence(monkeypatch: pytest.MonkeyPatch, asked: str) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: abs(gpus))
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps > 0)
     monkeypatch.setenv("ASSIGNMENT_DEVICE", asked)
-    with pytest.raises(AssignmentError, match=f"'{asked}'.*not on this machine.*there is: cpu"):
-        settings.device()
-
-
-def test_a_gpu_that_is_not_the_last_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setenv("ASSIGNMENT_DEVICE", "cuda:1")
-    assert settings.device() == torch.device("cuda:1")
-    monkeypatch.setenv("ASSIGNMENT_DEVICE", "cuda:2")
-    with pytest.raises(AssignmentError, match="cuda:2"):
-        settings.device()
+    if expected:
+        assert settings.device() == torch.device(expected)
+    else:
+        with pytest.raises(AssignmentError, match=f"'{asked}', which is not on.*there is: .*cpu"):
+            settings.device()
 
 
 def test_precision_follows_what_the_device_gains_from(monkeypatch: pytest.MonkeyPatch) -> None:
-    for fast in (True, False):
+    assert settings.cpu_has_bfloat16() in (True, False)
+    for fast, expected in ((True, torch.bfloat16), (False, torch.float32)):
         monkeypatch.setattr(settings, "cpu_has_bfloat16", lambda fast=fast: fast)
-        expected = torch.bfloat16 if fast else torch.float32
-        assert settings.precision(torch.device("cpu")) == expected
-    assert settings.precision(torch.device("mps")) == torch.float32
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
-    assert settings.precision(torch.device("cuda")) == torch.bfloat16
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda fast=fast: fast)
+        found = [settings.precision(torch.device(kind)) for kind in ("cpu", "cuda", "mps")]
+        assert found == [expected, expected, torch.float32]
 
 
-def test_seeds_cover_python_numpy_and_torch() -> None:
-    def draw() -> tuple[float, float, float]:
+def test_seeds_cover_python_numpy_and_torch_and_the_sample_takes_one_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def draw(seed: int) -> tuple[float, float, float]:
+        settings.seed_everything(seed)
         return random.random(), float(np.random.rand()), float(torch.rand(()))  # noqa: NPY002
 
-    settings.seed_everything(3)
-    first = draw()
-    settings.seed_everything(3)
-    assert draw() == first
-    settings.seed_everything(4)
-    assert all(a != b for a, b in zip(draw(), first, strict=True))
+    monkeypatch.setattr(torch, "set_num_threads", threads := Mock())
+    assert draw(3) == draw(3)
+    assert not set(draw(3)) & set(draw(4))
+    threads.assert_not_called()
+    monkeypatch.setenv("ASSIGNMENT_MODE", "sample")
+    settings.seed_everything()
+    threads.assert_called_once_with(1)
 
 
-def test_folders_are_relative_to_the_project_not_to_the_working_folder(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.delenv("ASSIGNMENT_DATA", raising=False)
-    monkeypatch.chdir(tmp_path)
-    assert settings.data_folder() == settings.PROJECT / "data"
-    monkeypatch.setenv("ASSIGNMENT_DATA", "elsewhere")
-    assert settings.data_folder() == (settings.PROJECT / "elsewhere").resolve()
-    monkeypatch.setenv("ASSIGNMENT_DATA", str(tmp_path))
-    assert settings.data_folder() == tmp_path.resolve()
+def test_folders_are_relative_to_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
     assert settings.figures_folder() == settings.PROJECT / "build" / "figures"
+    for named, expected in (("", "data"), ("here/not", "here/not"), ("/not/here", "/not/here")):
+        monkeypatch.setenv("ASSIGNMENT_DATA", named)
+        assert settings.data_folder() == (settings.PROJECT / expected).resolve()
 
 
-def test_a_page_never_shows_a_path_outside_the_project(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("named", "words"),
+    [
+        ("~nobody-of-this-name/x", "ASSIGNMENT_DATA is '~nobody.*', which leads nowhere .*in full"),
+        ("src/assignment/__main__.py", "The data folder .*py is a file. Mend that, or name anoth"),
+        ("src", r"The data folder .*src cannot be read \(Permission denied\). Mend that, or name"),
+    ],
+)
+def test_a_data_folder_that_cannot_be_used_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, named: str, words: str
+) -> None:
+    closed = Mock(side_effect=PermissionError(errno.EACCES, "Permission denied"))
+    monkeypatch.setenv("ASSIGNMENT_DATA", named)
+    monkeypatch.setattr(os, "listdir", os.listdir if named.endswith(".py") else closed)
+    with pytest.raises(AssignmentError, match=words):
+        settings.data_folder()
+
+
+def test_a_report_fits_any_console(monkeypatch: pytest.MonkeyPatch) -> None:
+    for encoding, expected in (("ascii", b"Am?lie ?\n"), ("utf-8", "Amélie ?\n".encode())):
+        console = io.TextIOWrapper(io.BytesIO(), encoding, newline="")
+        monkeypatch.setattr(sys, "stdout", console)
+        settings.report("Amélie \udcff")
+        assert console.buffer.getvalue() == expected
+
+
+def test_files_are_named_and_fingerprinted_the_same_everywhere(tmp_path: Path) -> None:
     assert files.display_path(settings.PROJECT / "build" / "x.txt") == "build/x.txt"
     assert files.display_path(tmp_path / "x.txt") == "x.txt"
-
-
-def test_the_fingerprint_names_every_file_and_no_order() -> None:
     assert files.fingerprint({"a": "1", "b": "2"}) == files.fingerprint({"b": "2", "a": "1"})
     assert files.fingerprint({"a": "1", "b": "2"}) != files.fingerprint({"a": "2", "b": "1"})
 
 
+def test_a_file_is_written_whole_or_not_at_all(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "new" / "record"
+    assert files.write_if_possible(path, lambda file: file.write(b"old"))
+    monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(errno.ENOSPC, "No space left")))
+    assert not files.write_if_possible(path, lambda file: file.write(b"half"))
+    assert capsys.readouterr().out == "record could not be kept (No space left); going on.\n"
+    assert {p.name: p.read_bytes() for p in path.parent.iterdir()} == {"record": b"old"}
+
+
 def test_the_description_says_of_each_source_whether_it_is_official() -> None:
     here = tables.describe_setup(Source("things", "official", "checked", "ab" * 32), seed=7)
-    row = here.sources.frame.iloc[0].to_dict()
-    assert row["what"] == "things"
-    assert row["origin"] == "official"
-    assert row["SHA-256 begins"] == "ab" * 8
+    assert here.sources.frame.iloc[0].tolist() == ["things", "official", "checked", "ab" * 8]
     machine = dict(here.machine.frame.itertuples(index=False))
-    assert machine["mode"] == "recorded"
+    assert (machine["mode"], machine["seed (Python, numpy, torch)"]) == ("recorded", "7")
     assert machine["torch"] == torch.__version__.split("+")[0]
-    assert machine["seed (Python, numpy, torch)"] == "7"
     assert {"device", "precision", "threads", "torchvision", "Python"} <= machine.keys()
+    assert settings.version_of("no-such-package-anywhere") == "not installed"
 
 
 def test_a_table_reads_the_same_as_text_and_as_html() -> None:
-    table = Table(
-        pd.DataFrame({"film": ["<b>Alien & Co</b>"], "likes": [1234567]}), "Films & likes"
-    )
-    page = BeautifulSoup(table._repr_html_(), "html.parser")
-    assert [cell.text for cell in page.find_all("td")] == ["<b>Alien & Co</b>", "1234567"]
-    assert "<caption>Films &amp; likes</caption>" in table._repr_html_()
-    assert "<style" not in table._repr_html_()
-    assert repr(table).splitlines()[0] == "Films & likes"
-    assert "1234567" in repr(table)
+    page = BeautifulSoup(TABLE._repr_html_(), "html.parser")
+    cells = [cell.text.strip() for cell in page.find_all(["th", "td"])]
+    assert cells == ["film", "likes", "<b>A & B</b>", "12345", ("long " * 99).strip(), "6"]
+    assert all(cell in repr(TABLE) for cell in cells), "nothing is cut"
+    assert repr(TABLE).startswith("A & B\n")
+    assert "<caption>A &amp; B</caption>" in TABLE._repr_html_()
+    assert "<style" not in TABLE._repr_html_()
 
 
-def test_long_cells_are_not_cut() -> None:
-    title = "A very long title of a film " * 10
-    table = Table(pd.DataFrame({"film": [title]}), "Films")
-    assert title.strip() in table._repr_html_()
-    assert title.strip() in repr(table)
-
-
-@pytest.mark.usefixtures("sample_mode")
-def test_every_table_and_the_banner_carry_the_word_sample() -> None:
-    table = Table(pd.DataFrame({"a": [1]}), "Numbers")
-    assert "SAMPLE" in repr(table)
-    assert "SAMPLE" in table._repr_html_()
-    assert "SAMPLE" in tables.banner()._repr_html_()
-    assert "<h2>" in tables.banner()._repr_html_()
-
-
-def test_outside_the_sample_nothing_is_marked() -> None:
-    assert "SAMPLE" not in repr(Table(pd.DataFrame({"a": [1]}), "Numbers"))
-    assert "SAMPLE" not in tables.banner()._repr_html_()
+def test_what_a_notebook_shows_carries_the_word_sample_only_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for mode in ("recorded", "sample"):
+        monkeypatch.setenv("ASSIGNMENT_MODE", mode)
+        banner = tables.banner()._repr_html_()
+        for text in (repr(TABLE), TABLE._repr_html_(), banner):
+            assert ("SAMPLE" in text) == (mode == "sample")
+        assert banner.startswith("<h2>") == (mode == "sample")
 
 
 def test_shown_source_is_the_source() -> None:
     code = tables.show_code(files.display_path, settings.mode)
     assert code._repr_markdown_() == f"```python\n{code!r}```"
-    for line in ("def shown(path: Path) -> str:", "def mode() -> Mode:"):
-        assert line in repr(code).splitlines()
+    assert re.findall("^def (.*)\\(", repr(code), re.MULTILINE) == ["display_path", "mode"]
 
 
-def test_a_package_that_is_not_there_is_said_to_be_missing() -> None:
-    assert settings.version_of("no-such-package-anywhere") == "not installed"
-
-
-def test_a_reader_of_a_notebook_sees_the_sentence_and_no_stack_trace() -> None:
-    cell = (
-        "from assignment.common.settings import AssignmentError\nraise AssignmentError('Do this.')"
-    )
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
-    NotebookClient(notebook, kernel_name="python3", allow_errors=True).execute()
-    (output,) = notebook.cells[0].outputs
-    assert output.traceback == ["AssignmentError: Do this."]
+def test_a_notebook_shows_the_sentence_and_no_stack_trace() -> None:
+    assert AssignmentError("Do this.")._render_traceback_() == ["AssignmentError: Do this."]

@@ -1,35 +1,40 @@
 """One file from the internet, whole or not at all; and the archives that datasets come in.
 
-The pinned SHA-256 is what we trust, not the transport: a slow host, an expired certificate or an
-unknown mirror can cost time, never correctness. Bytes gather in ``NAME.part``, which survives an
-interruption and is continued where it stopped; only a verified file gets the real name.
+The pinned SHA-256 decides, not the transport: a slow host or an unknown mirror can cost time, never
+correctness. Bytes gather in ``NAME.part``, which survives an interruption and is continued where it
+stopped; only a verified file gets the real name.
 """
 
-import http.client
 import os
+import re
+import shutil
+import socket
 import ssl
 import tarfile
+import threading
 import time
-import urllib.request
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from http.client import HTTPException, InvalidURL
 from pathlib import Path
-from urllib.error import HTTPError, URLError
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import HTTPHandler, HTTPSHandler, Request, build_opener
 
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from assignment.common import files, settings
-from assignment.common.files import Source, sha256
+from assignment.common import settings
+from assignment.common.files import Source, fingerprint, sha256, write_whole
 from assignment.common.settings import AssignmentError, Mode
 
 CHUNK = 1 << 16
 BACKOFF_SECONDS = 1.0
+MEND = "For the official one, delete it and run `make data`."
 PROBE_SECONDS = 6.0  # long enough to see a host's steady speed, short enough to wait for
-# What a transfer may die of and still be worth another try.
-TRANSIENT = (URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
 
 
 class DownloadError(AssignmentError):
@@ -37,7 +42,7 @@ class DownloadError(AssignmentError):
 
 
 class TooSlowError(DownloadError):
-    """The file could be had, but not within the patience given; what came is kept."""
+    """The file could be had, but not within the patience given; what came stays for next time."""
 
 
 class _SourceError(Exception):
@@ -46,27 +51,13 @@ class _SourceError(Exception):
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file, where it comes from, and the checksum that makes any source safe.
-
-    Attributes
-    ----------
-    name : str
-        Its name in the data folder.
-    urls : tuple of str
-        Official addresses, in the order to try.
-    sha256 : str
-        Of the whole file.
-    size : int
-        In bytes; for messages and for the estimate of the time left.
-    https_only : bool
-        Refuse any other transport, also from a mirror and after a redirect.
-    """
+    """A file, where it comes from, and the checksum that makes any source safe."""
 
     name: str
-    urls: tuple[str, ...]
+    urls: tuple[str, ...]  # official addresses, in the order to try
     sha256: str
-    size: int
-    https_only: bool = False
+    size: int  # bytes
+    https_only: bool = False  # refuse any other transport, also from a mirror or after a redirect
 
     def sources(self) -> tuple[str, ...]:
         """Addresses to try: under ``ASSIGNMENT_MIRROR`` where that is set, else the official."""
@@ -76,74 +67,36 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Effort:
-    """How hard to try.
+    """How hard to try."""
 
-    Attributes
-    ----------
-    patience : float or None
-        Seconds the rest of the file may take, at the speed first seen; None is all the time.
-    attempts : int
-        In a row without one new byte; any progress starts the count again.
-    timeout : float
-        Seconds of silence after which a connection counts as dead.
-    """
-
-    patience: float | None = None
-    attempts: int = 4
-    timeout: float = 30.0
+    patience: float = float("inf")  # seconds the rest may take, at the speed first seen
+    attempts: int = 4  # in a row without one new byte
+    timeout: float = 30.0  # seconds of silence after which a connection counts as dead
 
 
 PATIENT = Effort()
 BRIEF = Effort(patience=300.0, attempts=2, timeout=10.0)
 
 
-def is_verified(file: RemoteFile, folder: Path) -> bool:
-    """Whether the file is in the folder with the right checksum."""
-    path = folder / file.name
-    return path.is_file() and sha256(path) == file.sha256
-
-
 def fetch(file: RemoteFile, folder: Path, effort: Effort = PATIENT) -> Path:
     """Return the verified local path of a file, downloading what is missing of it.
 
-    Parameters
-    ----------
-    file : RemoteFile
-        What to get.
-    folder : Path
-        Where it is looked for and put.
-    effort : Effort
-        How long and how often to try.
-
-    Raises
-    ------
-    TooSlowError
-        When the rest would take longer than the effort's patience.
-    DownloadError
-        When no source gave the file. What was in place before is still there.
+    Raises `TooSlowError` where the rest would take longer than the effort's patience, and
+    `DownloadError` where no source gives the file; what was in place before is still there.
     """
     path = folder / file.name
-    try:
-        if is_verified(file, folder):
+    with _disk_errors_in_words(file.name, folder):
+        if not (fault := _fault(file, path)):
             return path
-        found = "a damaged file (its checksum differs)" if path.exists() else "no file"
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock", timeout=0):
-            failures = _try_sources(file, path, effort)
-    except Timeout:
-        raise DownloadError(
-            f"Another process is downloading {file.name} into {folder}: wait for it, then rerun."
-        ) from None
-    except OSError as error:
-        raise DownloadError(
-            f"Cannot keep {file.name} in {folder}: {error.strerror or error}. Make the folder "
-            "readable and writable, with room enough, or name another one in ASSIGNMENT_DATA."
-        ) from None
+            # Another process may have put it there meanwhile.
+            failures = _try_sources(file, path, effort) if _fault(file, path) else []
     if failures:
-        reasons = "\n".join(f"  - {url}: {reason}" for url, reason in failures.items())
+        reasons = "".join(f"  - {failure}\n" for failure in failures)
         raise DownloadError(
-            f"{file.name} ({megabytes(file.size)}) is needed, found {found} in {folder}, "
-            f"and no source gave it:\n{reasons}\n"
+            f"{file.name} ({megabytes(file.size)}) is needed, found {fault} in {folder}, "
+            f"and no source gave it:\n{reasons}"
             f"What arrived so far is kept and continued next time. By hand: get it from "
             f"{file.urls[0]} and put it at {path} (SHA-256 {file.sha256})."
         )
@@ -151,232 +104,238 @@ def fetch(file: RemoteFile, folder: Path, effort: Effort = PATIENT) -> Path:
 
 
 def megabytes(size: float) -> str:
-    """Write a size for readers, in megabytes.
-
-    Examples
-    --------
-    >>> megabytes(170_498_071)
-    '170.5 MB'
-    """
+    """Write a size for readers, as in 170.5 MB."""
     return f"{size / 1e6:,.1f} MB"
 
 
-def _try_sources(file: RemoteFile, path: Path, effort: Effort) -> dict[str, str]:
+def _fault(file: RemoteFile, path: Path) -> str:
+    """Say what is wrong with the file in place; nothing where it is the right one."""
+    if not _is_file(path):
+        return "no file"
+    if _size(path) < file.size:
+        return f"a damaged file (cut short, {_size(path):,} of {file.size:,} bytes)"
+    return "" if sha256(path) == file.sha256 else "a damaged file (its checksum differs)"
+
+
+def _try_sources(file: RemoteFile, path: Path, effort: Effort) -> list[str]:
     """Go through the sources; empty when the verified file is in place, else why each failed."""
-    failures: dict[str, str] = {}
-    part = path.with_name(path.name + ".part")
+    failures, part = [], path.with_name(f"{path.name}.part")
     for url in file.sources():
         try:
-            _download(file, url, part, effort)
+            _Transfer(file, url, part, effort).run()
         except _SourceError as error:
-            failures[url] = str(error)
+            failures.append(f"{_harmless(url)}: {_harmless(str(error))}")
         else:
             os.replace(part, path)
-            return {}
+            return []
+    if not _size(part):
+        part.unlink(missing_ok=True)
     return failures
 
 
-def _download(file: RemoteFile, url: str, part: Path, effort: Effort) -> None:
-    """Fill `part` from one source until its checksum is right."""
-    deadline = _Deadline(file, effort.patience)
-    idle = setbacks = clean_starts = 0
-    ranged = True  # until this source refuses to start in the middle
-    while True:
-        before = _size(part)
-        try:
-            _receive(file, url, part, ranged, effort.timeout, deadline)
-        except HTTPError as error:
-            error.close()
-            reason = f"HTTP {error.code} {error.reason}"
-            if error.code == 416 and ranged:
-                ranged = False
-                continue
-            if error.code < 500 and error.code not in (408, 429):
-                raise _SourceError(reason) from None
-        except TRANSIENT as error:
-            reason = str(getattr(error, "reason", "") or error) or type(error).__name__
-            if "CERTIFICATE" in reason.upper():
-                raise _SourceError(f"its certificate was refused ({reason})") from None
-        else:
-            if sha256(part) == file.sha256:
-                return
-            # Wrong bytes are worth nothing: continuing them can never give the right file. Those
-            # from an earlier run may be to blame, so the source gets one start from the beginning.
-            part.unlink()
-            clean_starts += 1
-            if before == 0 or clean_starts > 1:
-                raise _SourceError(
-                    "what it sent has the wrong checksum and was thrown away "
-                    f"(SHA-256 expected {file.sha256[:16]}...)"
-                )
-            idle = 0
-            continue
-        # A source that starts over each time and always breaks would otherwise go on for ever.
-        setbacks += _size(part) < before
-        idle = setbacks if _size(part) > before else idle + 1
-        if idle >= effort.attempts:
-            raise _SourceError(f"{reason} ({idle} attempts)")
-        time.sleep(BACKOFF_SECONDS * 2 ** max(idle - 1, 0))
+@dataclass
+class _Transfer:
+    """One file from one source into `part`, by as many requests as it takes."""
+
+    file: RemoteFile
+    url: str
+    part: Path
+    effort: Effort
+    received: int = 0
+    began: float = field(default_factory=time.monotonic)
+
+    def run(self) -> None:
+        """Return when the file is whole and its checksum right."""
+        start = most = _size(self.part)
+        idle = 0
+        while True:
+            try:
+                return self.request(start)
+            except _SourceError:
+                if start == 0:
+                    raise
+                start = 0  # what it continues may be wrong: once more, from the beginning
+            except ConnectionError as error:
+                start = _size(self.part)
+                idle = 0 if start > most else idle + 1
+                most = max(most, start)
+                if idle >= self.effort.attempts:
+                    raise _SourceError(f"{error} ({idle} attempts)") from None
+                time.sleep(BACKOFF_SECONDS * 2 ** max(idle - 1, 0))
+
+    def request(self, start: int) -> None:
+        """Ask for the file from byte `start` on; return when it is whole."""
+        if start < self.file.size:  # else all its bytes are here from last time
+            self.insist_on_https(self.url)
+            with _open(self.url, start, self.effort.timeout) as response:
+                self.insist_on_https(response.url)
+                self.receive(response, start if response.status == 206 else 0)
+        if sha256(self.part) != self.file.sha256:
+            self.part.unlink()  # continuing wrong bytes can never give the right file
+            raise _SourceError("what it sent has the wrong checksum and was thrown away")
+
+    def receive(self, response: Any, start: int) -> None:
+        """Write a response to the part, from byte `start` on."""
+        file, due = self.file, self.file.size - start
+        announced = response.headers.get("Content-Length")
+        kind = response.headers.get_content_type()
+        if announced != str(due) and (announced or kind == "text/html"):
+            raise _SourceError(f"it sends {announced or 'some'} bytes of {kind}, expected {due:,}")
+        progress = tqdm(None, file.name, file.size, False, initial=start, unit="B", unit_scale=True)
+        with self.part.open("ab" if start else "wb") as out, progress:
+            try:
+                while due:
+                    chunk = _read(response, due)
+                    due -= out.write(chunk)
+                    progress.update(len(chunk))
+                    self.check_speed(len(chunk), due)
+            except ConnectionError:
+                if announced is None:
+                    out.truncate(start)  # it may have been whole, and something else
+                raise
+
+    def check_speed(self, received: int, due: int) -> None:
+        """Give up where the speed seen so far means more waiting than the reader agreed to."""
+        self.received += received
+        elapsed = time.monotonic() - self.began
+        rest = due * elapsed / self.received
+        if elapsed > PROBE_SECONDS and rest > self.effort.patience:
+            raise TooSlowError(
+                f"{self.file.name} ({megabytes(self.file.size)}) comes slowly: about "
+                f"{rest / 60:,.0f} more minutes. What arrived is kept; `make data` continues it."
+            )
+
+    def insist_on_https(self, url: str) -> None:
+        if self.file.https_only and not url.startswith("https://"):
+            raise _SourceError(f"refused: this file is taken over https only, not from {url}")
 
 
-def _receive(
-    file: RemoteFile, url: str, part: Path, ranged: bool, timeout: float, deadline: "_Deadline"
-) -> None:
-    """Append to `part` what one request gives; raises when less comes than the whole file."""
-    start = _size(part)
-    if start >= file.size:
-        return  # all the bytes are here from last time: the checksum decides
-    start = start if ranged else 0
-    headers = {"Range": f"bytes={start}-"} if start else {}
-    _insist_on_https(file, url)
+def _open(url: str, start: int, timeout: float) -> Any:
+    """Request an address from byte `start` on; returns the response, its body still to come."""
     try:
-        request = urllib.request.Request(url, headers=headers)
-        response = urllib.request.urlopen(request, timeout=timeout)
-    except (ValueError, http.client.InvalidURL) as error:
-        raise _SourceError(f"not an address ({error}); mend ASSIGNMENT_MIRROR") from None
-    with response:
-        _insist_on_https(file, response.url)
-        if response.status != 206:
-            start = 0  # the range was ignored: this is the file from its beginning
-        most = file.size - start
-        announced = response.headers.get("Content-Length", "")
-        due = min(int(announced), most) if announced.isdecimal() else most
-        received = 0
-        with (
-            part.open("ab" if start else "wb") as out,
-            tqdm(
-                None, file.name, file.size, leave=False, initial=start, unit="B", unit_scale=True
-            ) as bar,
-        ):
-            while received <= most and (chunk := response.read1(CHUNK)):  # read() would lose a part
-                out.write(chunk)
-                received += len(chunk)
-                bar.update(len(chunk))
-                deadline.check(len(chunk), most - received)
-    if received < due:
-        raise ConnectionError(f"the connection ended after {received:,} of {due:,} bytes")
-    if received < most:
-        raise _SourceError(f"its file is too short: {_size(part):,} bytes, expected {file.size:,}")
+        request = Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+        if "@" in (request.host or ""):
+            raise ValueError("urllib would take a login for a part of the host's name")
+        return build_opener(_Handler).open(request, timeout=timeout)
+    except HTTPError as error:
+        error.close()
+        again = error.code >= 500 or error.code in (408, 429)
+        failure = ConnectionError if again else _SourceError
+        raise failure(f"HTTP {error.code} {error.reason}") from None
+    except (ValueError, InvalidURL):  # whose words may hold a password
+        raise _SourceError("not an address, or one with a login; mend ASSIGNMENT_MIRROR") from None
+    except (OSError, HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            raise _SourceError(f"its certificate was refused ({reason})") from None
+        raise ConnectionError(str(reason) or type(error).__name__) from None
 
 
-def _insist_on_https(file: RemoteFile, url: str) -> None:
-    if file.https_only and not url.startswith("https://"):
-        raise _SourceError(f"refused: this file is taken over https only, not from {url}")
+class _Handler(HTTPHandler, HTTPSHandler):
+    """Limits the time to an answer in all: the timeout of urllib starts again with every byte."""
+
+    def do_open(self, http_class: Any, req: Any, **http_conn_args: Any) -> Any:
+        connection = http_class(req.host, timeout=req.timeout, **http_conn_args)
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            with suppress(OSError, AttributeError):  # it is not connected yet, or no longer
+                connection.sock.shutdown(socket.SHUT_RDWR)
+
+        watchdog = threading.Timer(2 * req.timeout, end)
+        watchdog.start()
+        try:
+            return super().do_open(lambda *_, **__: connection, req, **http_conn_args)
+        finally:
+            watchdog.cancel()
+            if late.is_set():
+                raise TimeoutError("timed out before the answer began")
+
+
+def _read(response: Any, due: int) -> bytes:
+    try:
+        chunk: bytes = response.read1(min(CHUNK, due))  # read() would lose a part
+    except (OSError, HTTPException) as error:
+        raise ConnectionError(str(error) or type(error).__name__) from None
+    if not chunk:
+        raise ConnectionError(f"the connection ended with {due:,} bytes to come")
+    return chunk
+
+
+def _harmless(text: str) -> str:
+    """Take logins, control characters and pages of text out of what a server may have written."""
+    text = re.sub("//.*@", "//", text, flags=re.DOTALL)[:500]
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-class _Deadline:
-    """Gives up early when the speed seen so far means more waiting than the reader agreed to."""
-
-    def __init__(self, file: RemoteFile, patience: float | None) -> None:
-        self.file = file
-        self.patience = patience
-        self.received = 0
-        self.started = time.monotonic()
-
-    def check(self, chunk: int, remaining: int) -> None:
-        """Take note of a chunk; raise once the estimate is sound and too long."""
-        self.received += chunk
-        elapsed = time.monotonic() - self.started
-        if self.patience is None or elapsed < PROBE_SECONDS:
-            return
-        speed = self.received / elapsed
-        if remaining / speed > self.patience:
-            raise TooSlowError(
-                f"{self.file.name} ({megabytes(self.file.size)}) comes at {speed / 1e3:,.0f} kB/s: "
-                f"about {remaining / speed / 60:,.0f} more minutes. What arrived is kept; "
-                "`make data` continues it, however long it takes."
-            )
-
-
-MEND = "Delete it and run `make data` to get it again."
-
-
 @dataclass(frozen=True)
 class Archive:
-    """A dataset as it is distributed.
+    """A dataset as it is distributed."""
 
-    Attributes
-    ----------
-    name : str
-        For readers.
-    remote : RemoteFile
-        The archive file, .zip or .tar.gz.
-    folder : str
-        The folder inside the archive, and in the data folder.
-    files : mapping
-        Names of the files that are read to their official SHA-256.
-    """
-
-    name: str
-    remote: RemoteFile
-    folder: str
-    files: Mapping[str, str]
+    name: str  # for readers
+    remote: RemoteFile  # .zip or .tar.gz
+    folder: str  # inside the archive, and in the data folder
+    files: Mapping[str, str]  # names of the files that are read, to their official SHA-256
 
     def obtain(self, effort: Effort = PATIENT) -> Path:
         """Return the folder with the files; unpack, or download and unpack, what is missing."""
-        data = settings.data_folder()
-        folder = data / self.folder
-        missing = [name for name in self.files if not (folder / name).is_file()]
-        if missing:
-            self._unpack(fetch(self.remote, data, effort), folder, missing)
+        folder = settings.data_folder() / self.folder
+        with _disk_errors_in_words(self.name, folder):
+            if missing := self._missing(folder):
+                self._unpack(fetch(self.remote, folder.parent, effort), folder, missing)
         return folder
 
     def source(self, folder: Path) -> Source:
         """Say whether the files in a folder are the official ones."""
-        missing = [name for name in self.files if not (folder / name).is_file()]
-        if missing:
-            raise AssignmentError(
-                f"{self.name}: {', '.join(missing)} missing in {folder}. Run `make data` to get it."
-            )
-        try:
+        with _disk_errors_in_words(self.name, folder):
+            if missing := ", ".join(self._missing(folder)):
+                raise AssignmentError(
+                    f"{self.name}: {missing} missing in {folder}. Run `make data` to get it."
+                )
             digests = {name: sha256(folder / name) for name in self.files}
-        except OSError as error:
-            raise AssignmentError(
-                f"{self.name}: {error.filename or folder} cannot be read "
-                f"({error.strerror or error}). Make it readable, or run `make data` without it."
-            ) from None
-        whole = files.fingerprint(digests)
+        whole = fingerprint(digests)
         if settings.mode() is Mode.SAMPLE:
             return Source(f"{self.name} layout", "SAMPLE", "synthetic, drawn from a seed", whole)
-        other = [name for name, digest in digests.items() if digest != self.files[name]]
+        other = ", ".join(name for name in digests if digests[name] != self.files[name])
         if other:
-            detail = f"readable, but not the official content: {', '.join(other)}"
+            detail = f"readable, but not the official content: {other} changed or cut short. {MEND}"
             return Source(self.name, "other", detail, whole)
         detail = f"{len(digests)} of {len(digests)} files match their pinned SHA-256"
         return Source(self.name, "official", detail, whole)
 
+    def _missing(self, folder: Path) -> list[str]:
+        return [name for name in self.files if not _is_file(folder / name)]
+
     def _unpack(self, archive: Path, folder: Path, names: list[str]) -> None:
-        """Take the named files out of the verified archive, each one whole or not at all."""
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with _opened(archive) as read:
-                for name in names:
-                    part = folder / f"{name}.part"
-                    part.write_bytes(read(f"{self.folder}/{name}"))
-                    part.replace(folder / name)
-        except OSError as error:
-            raise AssignmentError(
-                f"Cannot unpack {archive.name} into {folder}: {error.strerror or error}. "
-                "Make the folder writable, with room enough, or name another in ASSIGNMENT_DATA."
-            ) from None
+        zipped = archive.suffix == ".zip"
+        with zipfile.ZipFile(archive) if zipped else tarfile.open(archive) as opened:
+            read: Any = getattr(opened, "open" if zipped else "extractfile")
+            for name in names:
+                with read(f"{self.folder}/{name}") as member:
+                    write_whole(folder / name, partial(shutil.copyfileobj, member))
+
+
+def _is_file(path: Path) -> bool:
+    if path.is_dir():
+        raise DownloadError(f"{path} is a folder, where a file should be. {MEND}")
+    return path.is_file()
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Callable[[str], bytes]]:
-    """Open an archive of either kind; yields a function from member name to bytes."""
-    if path.suffix == ".zip":
-        with zipfile.ZipFile(path) as archive:
-            yield archive.read
-        return
-    with tarfile.open(path) as tar:
-
-        def read(name: str) -> bytes:
-            member = tar.extractfile(name)
-            assert member is not None, f"{name} is a file in the official archive"
-            return member.read()
-
-        yield read
+def _disk_errors_in_words(what: str, folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except Timeout:
+        raise DownloadError(
+            f"Another process is downloading {what} into {folder}: wait for it, then rerun."
+        ) from None
+    except OSError as error:
+        raise DownloadError(
+            f"{what}: {error.filename or folder} cannot be read or written "
+            f"({error.strerror or error}). Mend that, or name another folder in ASSIGNMENT_DATA."
+        ) from None

@@ -1,7 +1,7 @@
 """Files: written whole or not at all, their checksums, and how a page names them.
 
-Whatever a run leaves behind (a record, a checkpoint, a piece of a cache) goes through `write_whole`:
-an interruption leaves the old file or the new one, never half of one.
+Whatever a run leaves behind (a record, a checkpoint, a piece of a cache) goes through
+`write_whole`: an interruption leaves the old file or the new one, never half of one.
 """
 
 import hashlib
@@ -17,34 +17,16 @@ from assignment.common.settings import PROJECT, report
 
 @dataclass(frozen=True)
 class Source:
-    """Where something came from, and whether it is the official thing.
+    """Where a dataset or weights came from, and whether they are the official ones."""
 
-    Attributes
-    ----------
-    what : str
-        Name of the dataset or of the weights.
-    origin : str
-        ``"official"``, ``"other"`` or ``"SAMPLE"``.
-    detail : str
-        One sentence: how that is known.
-    sha256 : str
-        Fingerprint, empty where there is nothing to fingerprint.
-    """
-
-    what: str
-    origin: str
-    detail: str
-    sha256: str = ""
+    what: str  # the name of the dataset or of the weights
+    origin: str  # "official", "other" or "SAMPLE"
+    detail: str  # one sentence: how that is known
+    sha256: str = ""  # fingerprint, empty where there is nothing to fingerprint
 
 
 def fingerprint(files: Mapping[str, str]) -> str:
-    """Combine the SHA-256 of several files into one, independent of their order.
-
-    Parameters
-    ----------
-    files : mapping
-        File name to SHA-256.
-    """
+    """Combine the SHA-256 of several files, by name, into one, independent of their order."""
     lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(files.items()))
     return hashlib.sha256(lines.encode()).hexdigest()
 

@@ -20,12 +20,9 @@ SAMPLE_WARNING = "SAMPLE: synthetic stand-in data, not a result"
 
 
 class AssignmentError(Exception):
-    """Something a reader can mend; its message says what was expected, found, and what to do.
+    """Something a reader can mend; its message says what was expected, found, and what to do."""
 
-    In a notebook only the message is shown: a stack trace would bury the sentence.
-    """
-
-    def _render_traceback_(self) -> list[str]:
+    def _render_traceback_(self) -> list[str]:  # in a notebook: no stack trace buries the sentence
         return [f"{type(self).__name__}: {self}"]
 
 
@@ -50,14 +47,25 @@ def mode() -> Mode:
 
 
 def report(line: str) -> None:
-    """Say something to whoever runs this: the one place where the package prints."""
-    sys.stdout.write(f"{line}\n")
+    """Print a line, the one way the package does; what the console cannot write becomes "?"."""
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(line.encode(encoding, "replace").decode(encoding) + "\n")
     sys.stdout.flush()
 
 
 def data_folder() -> Path:
     """Return the one folder that datasets and weights live in: ``ASSIGNMENT_DATA`` or ``data/``."""
-    return named_path("ASSIGNMENT_DATA") or PROJECT / "data"
+    folder = named_path("ASSIGNMENT_DATA") or PROJECT / "data"
+    try:
+        os.listdir(folder)
+    except FileNotFoundError:
+        pass  # whoever writes there makes it
+    except OSError as error:
+        found = "is a file" if folder.is_file() else f"cannot be read ({error.strerror})"
+        raise AssignmentError(
+            f"The data folder {folder} {found}. Mend that, or name another in ASSIGNMENT_DATA."
+        ) from None
+    return folder
 
 
 def figures_folder() -> Path:
@@ -71,40 +79,35 @@ def named_path(variable: str) -> Path | None:
     Not from the working directory: a notebook's kernel starts in ``notebooks/``, ``make`` does not.
     """
     named = os.environ.get(variable, "").strip()
-    return (PROJECT / Path(named).expanduser()).resolve() if named else None
+    try:
+        return (PROJECT / Path(named).expanduser()).resolve() if named else None
+    except (RuntimeError, OSError) as error:  # nobody's home, or a circle of links
+        raise AssignmentError(
+            f"{variable} is {named!r}, which leads nowhere ({error}). Write the path out in full."
+        ) from None
 
 
 def device() -> torch.device:
     """Choose CUDA, then Apple's MPS, then the CPU; ``ASSIGNMENT_DEVICE`` overrides."""
     asked = os.environ.get("ASSIGNMENT_DEVICE", "").strip().lower()
-    here = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if not asked:
-        return torch.device(next(kind for kind, present in here.items() if present))
-    kind, _, index = asked.partition(":")
-    usable = here.get(kind, False) and (
-        not index
-        or (index.isdigit() and int(index) < (torch.cuda.device_count() if kind == "cuda" else 1))
-    )
-    if not usable:
-        present = ", ".join(kind for kind, is_here in here.items() if is_here)
+    gpus = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    kinds = [*(kind for kind in gpus if gpus[kind]), "cpu"]
+    names = kinds + [f"{kind}:0" for kind in kinds]
+    if gpus["cuda"]:
+        names += [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    if asked and asked not in names:
         raise AssignmentError(
             f"ASSIGNMENT_DEVICE is {asked!r}, which is not on this machine. "
-            f"Here there is: {present}. Unset it to choose the fastest of these."
+            f"Here there is: {', '.join(kinds)}. Unset it to choose the fastest of these."
         )
-    return torch.device(asked)
+    return torch.device(asked or kinds[0])
 
 
 def precision(on: torch.device) -> torch.dtype:
     """Choose the type for the network's products: bfloat16 where the device gains from it."""
-    if on.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    if on.type == "cpu" and cpu_has_bfloat16():
-        return torch.bfloat16
-    return torch.float32
+    probes = {"cuda": torch.cuda.is_bf16_supported, "cpu": cpu_has_bfloat16}
+    gains = on.type in probes and probes[on.type]()
+    return torch.bfloat16 if gains else torch.float32
 
 
 def cpu_has_bfloat16() -> bool:
@@ -112,14 +115,14 @@ def cpu_has_bfloat16() -> bool:
 
     Without such units bfloat16 is emulated, and slower than float32.
     """
-    return any(
-        getattr(torch.cpu, probe, lambda: False)()
-        for probe in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    )
+    probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
 
 
 def seed_everything(seed: int = 0) -> None:
-    """Seed Python, numpy and torch (all devices)."""
+    """Seed Python, numpy and torch (all devices); the sample, which is tiny, takes one thread."""
+    if mode() is Mode.SAMPLE:
+        torch.set_num_threads(1)  # the processes that run it would only fight over the cores
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - libraries called from here still draw from it
     torch.manual_seed(seed)

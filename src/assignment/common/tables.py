@@ -104,15 +104,7 @@ def banner() -> Banner:
 
 
 def describe_setup(*sources: Source, seed: int = 0) -> Description:
-    """Describe this machine, and each dataset and the weights: official or not.
-
-    Parameters
-    ----------
-    *sources : Source
-        What was loaded, in the order of the table.
-    seed : int
-        The seed that `seed_everything` was given.
-    """
+    """Describe this machine, and each dataset and the weights: official or not."""
     on = device()
     device_name = torch.cuda.get_device_name(on) if on.type == "cuda" else platform.machine()
     rows = {
