@@ -15,9 +15,7 @@ def of_sequel(n: Any) -> int:
 
 
 def overlap_by_band(n: Any) -> pd.DataFrame:
-    return n.points.pivot_table(  # type: ignore[no-any-return]
-        "overlap", n.bands, "query", "mean", observed=False, sort=False
-    )
+    return n.points.pivot_table("overlap", n.bands, "query", "mean", observed=False, sort=False)
 
 
 def by_step_size(n: Any, band: str) -> pd.Series:

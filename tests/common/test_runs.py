@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, make_dataclass, replace
 from pathlib import Path
@@ -158,8 +159,6 @@ def huge(path: Path) -> None:
     """An array that claims to be of 70 TiB, its checksum in order."""
     header = "{'descr': '<f8', 'fortran_order': False, 'shape': (9999999999999,), }".ljust(117)
     raw = b"\x93NUMPY\x01\x00v\x00" + f"{header}\n".encode()
-    import zipfile
-
     with zipfile.ZipFile(path.with_suffix(".npz"), "w") as archive:
         archive.writestr("loss.npy", raw)
     forge(lambda about: None)(path)
@@ -208,7 +207,7 @@ def test_a_lock_that_cannot_be_had_stops_nothing(monkeypatch: pytest.MonkeyPatch
     def refused(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(runs.FileLock, "acquire", refused)
+    monkeypatch.setattr("filelock.FileLock.acquire", refused)
     assert obtain(experiment, CONFIG)["count"] == 1
 
 
@@ -260,7 +259,7 @@ def test_facts_tell_where_it_ran_and_by_which_code(monkeypatch: pytest.MonkeyPat
     facts = runs.describe_machine(1.234)
     assert facts["seconds"] == 1.23
     assert {"device", "machine", "torch", "numpy", "code"} <= facts.keys()
-    monkeypatch.setattr(runs.shutil, "which", lambda name: None)
+    monkeypatch.setattr("shutil.which", lambda name: None)
     assert runs.commit() == "unknown"
 
 
@@ -273,4 +272,6 @@ def test_every_committed_record_is_whole_and_small() -> None:
 
 def test_the_summary_adds_up(records: Path) -> None:
     found = [kept(records), kept(records, Config(Part(0.3)), seconds=60.0)]
-    assert runs.summary([*found, found[0]]) == "2 runs: 300 s of computing on cpu, kept as recorded."
+    assert (
+        runs.summary([*found, found[0]]) == "2 runs: 300 s of computing on cpu, kept as recorded."
+    )

@@ -15,9 +15,10 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -42,26 +43,13 @@ class Outcome:
 
 @dataclass(frozen=True, repr=False)
 class Run:
-    """One finished run.
-
-    Attributes
-    ----------
-    experiment : str
-    config : mapping
-        What was asked, where it differs from the defaults.
-    arrays : mapping of str to array
-        What came out, in numbers.
-    facts : mapping
-        Where and how it ran: seconds, device, versions, the commit of the code.
-    checksum : str
-        Of all of it; empty until it is kept.
-    """
+    """One finished run."""
 
     experiment: str
-    config: Mapping[str, Any]
+    config: Mapping[str, Any]  # what was asked, where it differs from the defaults
     arrays: Mapping[str, np.ndarray]
-    facts: Mapping[str, Any]
-    checksum: str = ""
+    facts: Mapping[str, Any]  # seconds, device, versions, the commit of the code, ...
+    checksum: str = ""  # of all of it; empty until it is kept
 
     @property
     def key(self) -> str:
@@ -104,14 +92,7 @@ def changed_fields(config: Any) -> Any:
 def obtain(experiment: Callable[..., Outcome], config: Any, *inputs: Any) -> Run:
     """Return the run that was asked for: a kept one, or a new one.
 
-    Parameters
-    ----------
-    experiment : callable
-        A function of the module, called with the config and the inputs.
-    config : frozen dataclass
-        Everything the outcome depends on. `inputs` are in it by their fingerprints.
-    *inputs : any
-        Data that the experiment works on.
+    The config is a frozen dataclass; the inputs, data to work on, are in it by their fingerprints.
     """
     asked = request(experiment, config)
     if settings.mode() is Mode.SAMPLE:
@@ -126,7 +107,7 @@ def obtain(experiment: Callable[..., Outcome], config: Any, *inputs: Any) -> Run
         return write_run(_compute(experiment, config, inputs, asked), runs_folder())
 
 
-def request(experiment: Callable[..., Outcome], config: Any) -> Run:
+def request(experiment: Callable[..., object], config: Any) -> Run:
     """Return what is asked for, a run without its outcome."""
     version = getattr(config, "VERSION", 1)  # raised when the same config comes to mean another run
     asked = changed_fields(config) | ({"version": version} if version > 1 else {})
@@ -155,13 +136,10 @@ def _compute(
 @contextmanager
 def _alone(lock: Path) -> Iterator[None]:
     """Wait for another process that does the same run; where no lock can be had, go on without."""
-    try:
+    held = FileLock(lock)
+    with suppress(OSError):
         lock.parent.mkdir(parents=True, exist_ok=True)
-        held = FileLock(lock)
         held.acquire()
-    except OSError:
-        yield
-        return
     try:
         yield
     finally:
@@ -187,8 +165,9 @@ def write_run(run: Run, folder: Path, must: bool = False) -> Run:
     checksum = _checksum(about, stream.getvalue())
     text = json.dumps(about | {"checksum": checksum}, indent=1, sort_keys=True, allow_nan=False)
     write = write_whole if must else write_if_possible
-    for ending, content in ((".npz", stream.getvalue()), (".json", f"{text}\n".encode())):
-        if write(folder / f"{run.name}{ending}", lambda file, c=content: file.write(c)) is False:
+    parts = {".npz": stream.getvalue(), ".json": f"{text}\n".encode()}
+    for ending, content in parts.items():
+        if write(folder / f"{run.name}{ending}", methodcaller("write", content)) is False:
             return run
     return replace(run, checksum=checksum)
 
@@ -227,14 +206,11 @@ def _canonical(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, allow_nan=False).encode()
 
 
-def promote(requested: Mapping[str, str]) -> list[str]:
+def promote(stand_ins: Collection[str]) -> list[str]:
     """Move fresh runs to the records; returns their names. Only committed code makes records.
 
-    Parameters
-    ----------
-    requested : mapping
-        Checksums of weights that stand in for others, to the name of what they stand in for: their
-        runs answer the request for that, and go on naming the file that they used.
+    Runs with weights of one of the checksums `stand_ins` answer the default request, and go on
+    naming the file that they used.
     """
     fresh = [read_run(path) for path in sorted(runs_folder().glob("*.json"))]
     for run in fresh:
@@ -247,8 +223,8 @@ def promote(requested: Mapping[str, str]) -> list[str]:
     kept = []
     for run in fresh:
         config = dict(run.config)
-        if config.get("weights") in requested:
-            del config["weights"]  # the default
+        if config.get("weights") in stand_ins:
+            del config["weights"]
         kept.append(write_run(replace(run, config=config), RECORDS, must=True).name)
     for run in fresh:
         for ending in (".json", ".npz", ".lock"):

@@ -40,36 +40,22 @@ DEFAULT_WEIGHTS = "IMAGENET1K_V1"
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """What every experiment here depends on.
+    """What every experiment here depends on."""
 
-    Attributes
-    ----------
-    data : str
-        Fingerprint of the images and labels.
-    weights : str
-        Of the pretrained network: torchvision's name, or the checksum of a named file.
-    """
-
-    data: str
-    weights: str = DEFAULT_WEIGHTS
+    data: str  # fingerprint of the images and labels
+    weights: str = DEFAULT_WEIGHTS  # torchvision's name, or the checksum of a named file
 
 
 @dataclass(frozen=True, kw_only=True)
 class LinearProbe(Experiment):
     """A linear layer on frozen features.
 
-    Attributes
-    ----------
-    first : int, optional
-        Learn from the first so many training images alone.
-    final : bool
-        Whether the recipe is finished: only then it is evaluated on the test set, once, and the
-        logits of every image are kept.
+    Only where the recipe is final it is evaluated on the test set, once, and its logits are kept.
     """
 
     features: FeatureSet
     recipe: Recipe
-    first: int | None = None
+    first: int | None = None  # learn from the first so many training images alone
     final: bool = False
 
 
@@ -94,31 +80,17 @@ class BatchNormMistake(Experiment):
 
 @dataclass(frozen=True)
 class Plan:
-    """How a network is trained on the images themselves.
-
-    Attributes
-    ----------
-    recipe : Recipe
-    sizes : tuple of int
-        Pixels a side, epoch by epoch; the last one stays for the epochs that are left.
-    eval_size : int, optional
-        Pixels a side in evaluation; the last of `sizes` where not given.
-    trainable : str
-        The first part that learns, see `resnet.build_classifier`.
-    pretrained : bool
-    max_shift : int
-        How far, in stored pixels, an image is moved at most before it is enlarged.
-    """
+    """How a network is trained on the images themselves."""
 
     recipe: Recipe
-    sizes: tuple[int, ...] = (64,)
-    eval_size: int | None = None
-    trainable: str = "all"
+    sizes: tuple[int, ...] = (64,)  # pixels a side, epoch by epoch; the last one stays
+    eval_size: int | None = None  # pixels a side in evaluation; None: the last of `sizes`
+    trainable: str = "all"  # the first part that learns, see `resnet.build_classifier`
     pretrained: bool = True
-    max_shift: int = 4
+    max_shift: int = 4  # of an image, in stored pixels, before it is enlarged
 
     def transform(self, images: Tensor, generator: torch.Generator | None, epoch: int) -> Tensor:
-        """uint8 [N, 3, 32, 32] to network input; mirrored and shifted where there is a generator."""
+        """uint8 [N, 3, 32, 32] to network input; with a generator, mirrored and shifted."""
         small, size = to_float(images), self.eval_size or self.sizes[-1]
         if generator is not None:
             small = augment(small, generator, self.max_shift)
@@ -146,14 +118,9 @@ IMPATIENT = Plan(Recipe(epochs=2, lr=0.01, smoothing=0.1), sizes=(48,))
 
 @dataclass(frozen=True, repr=False)
 class Result:
-    """A trained model's run, and its predictions for the images that it did not learn from.
+    """A trained model's run, and its predictions for ``"validation"`` and ``"test"`` images.
 
-    Attributes
-    ----------
-    run : Run
-    predictions : mapping of str to Predictions
-        ``"validation"`` and, where it was evaluated on it, ``"test"``; with ``" mirrored"`` behind,
-        from the mean of the logits for an image and its mirror image.
+    ``"test mirrored"`` are those by the mean of the logits for an image and its mirror image.
     """
 
     run: Run
@@ -170,14 +137,17 @@ class Result:
         return self.run.arrays["history"]
 
     def accuracy(self, split: str = "validation") -> float:
-        """Return the accuracy on a split; from the logits, where these are kept."""
-        found = self.predictions.get(split)
-        return found.accuracy if found else float(self.facts[split]["accuracy"])
+        """Return the accuracy on a split."""
+        return self._measure(split, "accuracy")
 
     def loss(self, split: str = "validation") -> float:
-        """Return the mean cross-entropy on a split; from the logits, where these are kept."""
-        found = self.predictions.get(split)
-        return found.loss if found else float(self.facts[split]["loss"])
+        """Return the mean cross-entropy on a split."""
+        return self._measure(split, "loss")
+
+    def _measure(self, split: str, name: str) -> float:
+        if split in self.predictions:  # from the logits, where these are kept
+            return float(getattr(self.predictions[split], name))
+        return float(self.facts[split][name])
 
     def __repr__(self) -> str:
         """One line."""
@@ -251,7 +221,7 @@ def finetune(data: Cifar10, plan: Plan, first: int | None = None, final: bool = 
     return read_result(run)
 
 
-def _inputs(data: Cifar10) -> dict[str, str]:
+def _inputs(data: Cifar10) -> dict[str, Any]:
     """Name the images and the weights; the official weights are asked for without being there."""
     named = resnet.weights_from_environment()
     checksum = resnet.CHECKPOINT.sha256 if named is None else sha256(named)
@@ -287,14 +257,14 @@ def _layer_sweep(config: LayerSweep, data: Cifar10) -> Outcome:
     read = _features(backbone, config.features, splits_for(data))
     images = torch.cat([read["train"].images, read["validation"].images])
     labels = torch.cat([read["train"].labels, read["validation"].labels])
-    accuracies = []
-    for seed in config.splits or (None,):
-        splits = read
-        if seed is not None:
-            held = validation_mask(labels.cpu(), seed).to(labels.device)
-            masks = {"train": ~held, "validation": held}
-            splits = {name: Split(images[mask], labels[mask]) for name, mask in masks.items()}
-        accuracies += [_train_layer(splits, recipe)[1] for recipe in config.recipes]
+    other = []
+    for seed in config.splits:
+        held = validation_mask(labels.cpu(), seed).to(labels.device)
+        masks = {"train": ~held, "validation": held}
+        other.append({name: Split(images[mask], labels[mask]) for name, mask in masks.items()})
+    accuracies = [
+        _train_layer(splits, recipe)[1] for splits in other or [read] for recipe in config.recipes
+    ]
     return Outcome({"accuracy": accuracies}, {"weights": asdict(backbone.source)})
 
 
@@ -308,11 +278,8 @@ def _optimality_check(config: LinearProbe, data: Cifar10) -> Outcome:
 
 
 def _batchnorm_mistake(config: BatchNormMistake, data: Cifar10) -> Outcome:
-    """Make the mistake of leaving BatchNorm in train mode while the features are read.
-
-    No weight changes, but each image is normalised by the batch that it happens to be in, and the
-    running statistics drift meanwhile; validation then uses what they have become.
-    """
+    # No weight changes, but each image is normalised by the batch that it happens to be in, and the
+    # running statistics drift meanwhile; validation then uses what they have become.
     backbone = resnet.load_pretrained()
     network = copy.deepcopy(backbone.network)
     inputs = Preprocessing(size_for_mode(config.size))

@@ -8,10 +8,8 @@ import copy
 import hashlib
 import io
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,9 +106,9 @@ def train(
 ) -> TrainedModel:
     """Train a model in place; return it with the weights of the epoch that the recipe chooses.
 
-    The state is saved in `checkpoint` every minute, after every epoch and when interrupted; where
-    the file exists, training goes on from it. Each config needs a file of its own, which the
-    caller deletes once the result is saved.
+    The state is saved in `checkpoint` every minute and after every epoch; where the file exists,
+    training goes on from it. Each config needs a file of its own, which the caller deletes once
+    the result is saved.
     """
     state = _TrainingState(model, recipe, len(train_split), checkpoint)
     optimizer, average = state.optimizer, state.average
@@ -121,15 +119,14 @@ def train(
                 inputs = transform(images, generator, epoch)
                 for group in optimizer.param_groups:
                     group["lr"] = group["max_lr"] * recipe.lr_factor((state.step + 1) / state.steps)
-                with delayed_interrupt():
-                    sums = training_step(model, optimizer, inputs, labels, recipe.smoothing)
-                    if average:
-                        average.update_parameters(model)
-                    state.end_step(sums)
+                sums = training_step(model, optimizer, inputs, labels, recipe.smoothing)
+                if average:
+                    average.update_parameters(model)
+                state.end_step(sums)
             state.end_epoch(validation, transform)
     except KeyboardInterrupt:
-        if state.save():
-            report(f"Interrupted after step {state.step}; run it again and it goes on from there.")
+        if state.saved:
+            report(f"Interrupted. Run it again, and it goes on after step {state.saved}.")
         raise
     return state.result()
 
@@ -176,40 +173,6 @@ def predict_logits(
     return torch.cat(logits)
 
 
-def estimate_seconds(
-    model: nn.Module, train_split: Split, recipe: Recipe, transform: Transform
-) -> float:
-    """Estimate how long training takes on this device, from a few steps with each input shape."""
-    model = copy.deepcopy(model)
-    optimizer = SGD(parameter_groups(model, recipe), momentum=recipe.momentum)
-    set_train_mode(model)
-    images, labels, generator = next(batches(train_split, recipe, epoch=0))
-    shapes = [transform(images, generator, epoch).shape for epoch in range(recipe.epochs)]
-    seconds = {}
-    for epoch, shape in enumerate(shapes):
-        if shape not in seconds:
-            ends = []
-            for _ in range(4):  # the first step includes setting up
-                inputs = transform(images, generator, epoch)
-                training_step(model, optimizer, inputs, labels).tolist()  # waits for the device
-                ends.append(time.perf_counter())
-            seconds[shape] = (ends[-1] - ends[0]) / 3
-    return recipe.steps_per_epoch(len(train_split)) * sum(seconds[shape] for shape in shapes)
-
-
-@contextmanager
-def delayed_interrupt() -> Iterator[None]:
-    """Hold Ctrl-C back until a step is complete: half a step could not be resumed."""
-    received: list[int] = []
-    handler = signal.signal(signal.SIGINT, lambda number, _: received.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    for number in received:
-        signal.raise_signal(number)
-
-
 class _TrainingState:
     """Where a run stands: what its checkpoint holds, its clock and its progress bar."""
 
@@ -229,7 +192,7 @@ class _TrainingState:
             self.average = AveragedModel(model, multi_avg_fn=ema, use_buffers=True)
             self.parts["average"], self.evaluated = self.average, self.average.module
         self.best_model = self.parts["best_model"] = copy.deepcopy(model)
-        self.step, self.seconds, self.best = 0, 0.0, 0
+        self.step, self.saved, self.seconds, self.best = 0, 0, 0.0, 0
         self.history: list[tuple[float, ...]] = []
         # Summed loss and correct predictions of the epoch; reading them waits for the device.
         self.totals = torch.zeros(2, device=next(model.parameters()).device)
@@ -264,7 +227,7 @@ class _TrainingState:
         if self.step == self.steps:
             self.save()
 
-    def save(self) -> bool:
+    def save(self) -> None:
         if not self.totals.isfinite().all():
             raise AssignmentError(
                 f"The loss is no longer finite after {self.step} steps with lr "
@@ -276,10 +239,11 @@ class _TrainingState:
             state |= {name: part.state_dict() for name, part in self.parts.items()}
             torch.save(state, buffer := io.BytesIO())
             content = hashlib.sha256(buffer.getbuffer()).digest() + buffer.getvalue()
-            if not files.write_if_possible(self.path, lambda file: file.write(content)):
+            if files.write_if_possible(self.path, lambda file: file.write(content)):
+                self.saved = self.step
+            else:
                 self.path = None  # the next attempts would only repeat the warning
         self.clock = time.perf_counter()
-        return self.path is not None
 
     def load(self, path: Path) -> None:
         damaged = AssignmentError(
@@ -295,6 +259,7 @@ class _TrainingState:
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
         vars(self).update({name: state[name] for name in self.numbers})
+        self.saved = self.step
         report(f"Going on after step {self.step} of {self.steps}.")
 
     def result(self) -> TrainedModel:

@@ -22,17 +22,11 @@ CHECKPOINTS = (10, 20, 50, 100, 200, 300, 500, 700, 1000)
 DIMENSIONS = (10, 25, 50, 100, 200)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Experiment:
-    """What every experiment here depends on: the fingerprint of the likes."""
-
-    likes: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Descent(Experiment):
+@dataclass(frozen=True)
+class Descent:
     """An optimiser from random vectors; the ten nearest of some films are kept on its way."""
 
+    likes: str  # fingerprint
     films: tuple[int, ...]
     optimiser: str
     lr: float
@@ -43,45 +37,50 @@ class Descent(Experiment):
     checkpoints: tuple[int, ...] = CHECKPOINTS
 
 
-@dataclass(frozen=True, kw_only=True)
-class FloorSearch(Experiment):
+@dataclass(frozen=True)
+class FloorSearch:
     """The lowest cost; with a `seed` the search starts from random vectors."""
 
+    likes: str  # fingerprint
     films: tuple[int, ...]
     dim: int = 50
     seed: int | None = None
     keep_vectors: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class FilmMap(Experiment):
+@dataclass(frozen=True)
+class FilmMap:
     """t-SNE of the floor's unit vectors, for the films with at least so many likes."""
 
+    likes: str  # fingerprint
     perplexity: float = 30
     fewest: int = 5
 
 
-@dataclass(frozen=True, kw_only=True)
-class Overshoot(Experiment):
+@dataclass(frozen=True)
+class Overshoot:
     """The last of so many steps of gradient descent at a rate that is too large."""
 
+    likes: str  # fingerprint
     lr: float
     dim: int = 50
     iterations: int = 401
 
 
-@dataclass(frozen=True, kw_only=True)
-class Halves(Experiment):
+@dataclass(frozen=True)
+class Halves:
     """Neighbours found by either half of the users."""
 
+    likes: str  # fingerprint
     dim: int = 50
     seed: int = 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class HeldOutLikes(Experiment):
+@dataclass(frozen=True)
+class HeldOutLikes:
     """Every method on likes that were held out."""
 
+    likes: str  # fingerprint
     share: float = 0.2
     seed: int = 0
     dim: int = 50
@@ -90,76 +89,52 @@ class HeldOutLikes(Experiment):
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """The data, the likes, and the films asked about; its methods run experiments or load them.
-
-    Attributes
-    ----------
-    data : MovieLens
-    liked : Likes
-    films : tuple of int
-        Their movieIds.
-    """
+    """The data, the likes, and the films asked about; its methods run experiments or load them."""
 
     data: MovieLens
     liked: Likes
-    films: tuple[int, ...]
+    films: tuple[int, ...]  # movieIds
 
     def descend(self, optimiser: str, lr: float, **more: Any) -> Run:
         """Train from random vectors; `more` are the other fields of `Descent`.
 
-        Returns
-        -------
-        Run
-            losses [iterations + 1], final, diverged, seconds; the steps at which lists were kept,
-            and the lists [steps, films, 10].
+        The run holds losses [iterations + 1], final, diverged, seconds; the steps at which lists
+        were kept, and the lists [steps, films, 10].
         """
-        config = Descent(**self._likes(), films=self.films, optimiser=optimiser, lr=lr, **more)
+        config = Descent(self.liked.fingerprint, self.films, optimiser, lr, **more)
         if settings.mode() is Mode.SAMPLE:  # which is to take seconds
             config = replace(config, iterations=min(config.iterations, 200))
         return obtain(_descent, config, self.data, self.liked)
 
     def floor(self, dim: int = 50, seed: int | None = None, keep_vectors: bool = False) -> Run:
         """Find the lowest cost: its value, the lists of its vectors [films, 10], seconds."""
-        config = FloorSearch(
-            **self._likes(), films=self.films, dim=dim, seed=seed, keep_vectors=keep_vectors
-        )
+        config = FloorSearch(self.liked.fingerprint, self.films, dim, seed, keep_vectors)
         return obtain(_floor, config, self.data, self.liked)
 
     def film_map(self, perplexity: float = 30, fewest: int = 5) -> Run:
         """Lay films out in the plane: the places, in the order of the liked films."""
-        config = FilmMap(**self._likes(), perplexity=perplexity, fewest=fewest)
+        config = FilmMap(self.liked.fingerprint, perplexity, fewest)
         vectors = self.floor(keep_vectors=True)["vectors"]
         return obtain(_film_map, config, self.liked, vectors)
 
     def overshoot(self, lr: float) -> Run:
         """Measure the sizes, direction by direction, of a step that overshoots."""
-        return obtain(_overshoot, Overshoot(**self._likes(), lr=lr), self.liked)
+        return obtain(_overshoot, Overshoot(self.liked.fingerprint, lr), self.liked)
 
     def halves(self) -> Run:
         """Find the ten nearest of every film with either half of the users."""
-        return obtain(_halves, Halves(**self._likes()), self.data, self.liked)
+        return obtain(_halves, Halves(self.liked.fingerprint), self.data, self.liked)
 
     def held_out(self, share: float = 0.2, dims: tuple[int, ...] = DIMENSIONS) -> Run:
         """Judge every method, and the embeddings at several dimensions, on held-out likes."""
-        config = HeldOutLikes(**self._likes(), share=share, dims=dims)
+        config = HeldOutLikes(self.liked.fingerprint, share, dims=dims)
         return obtain(_held_out, config, self.liked)
-
-    def _likes(self) -> dict[str, str]:
-        return {"likes": self.liked.fingerprint}
 
 
 def _descent(config: Descent, data: MovieLens, liked: Likes) -> Outcome:
     steps = [step for step in config.checkpoints if step <= config.iterations]
-    fit = embedding.fit(
-        liked,
-        config.dim,
-        config.optimiser,
-        config.lr,
-        config.iterations,
-        config.seed,
-        config.scale,
-        snapshots=steps,
-    )
+    how = (config.dim, config.optimiser, config.lr, config.iterations, config.seed, config.scale)
+    fit = embedding.fit(liked, *how, snapshots=steps)
     lists = [by_cosine(data, liked, v).top(config.films) for v in fit.snapshots.values()]
     return Outcome({
         "losses": fit.losses,
