@@ -27,23 +27,17 @@ each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path
 def nbval(path: Path, option: str, mode: str) -> subprocess.CompletedProcess[str]:
     plain = ["-o", "addopts=", "-o", "filterwarnings=default", "-p", "no:cacheprovider"]
     options = ["-p", "nbval.plugin", option, "--nbval-cell-timeout=600"]
-    settled = {"ASSIGNMENT_MODE": mode, "TQDM_DISABLE": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    settled["PYTHONPATH"] = str(settings.PROJECT)
+    command = [sys.executable, "-m", "pytest", *plain, *options, str(path)]
+    environment = os.environ | {"ASSIGNMENT_MODE": mode, "TQDM_DISABLE": "1"}
+    environment |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(settings.PROJECT)}
     return subprocess.run(
-        [sys.executable, "-m", "pytest", *plain, *options, str(path)],
-        env=os.environ | settled,
-        cwd=settings.PROJECT,
-        capture_output=True,
-        text=True,
+        command, env=environment, cwd=settings.PROJECT, capture_output=True, text=True
     )
-
-
-def test_both_notebooks_are_there() -> None:
-    assert [path.stem for path in NOTEBOOKS] == list(SECTIONS)
 
 
 @each_notebook
 def test_every_question_has_its_heading_in_order(path: Path) -> None:
+    assert [path.stem for path in NOTEBOOKS] == list(SECTIONS)
     cells = nbformat.read(path, as_version=4).cells
     text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
     assert re.findall(r"^## (\d\.\d[a-c]?) ", text, re.MULTILINE) == SECTIONS[path.stem]
@@ -68,7 +62,7 @@ def test_it_runs_on_the_sample(path: Path, data_folder: Path) -> None:
 CLAIMS = {"01_cifar10_transfer": images.CLAIMS, "02_movie_embeddings": movies.CLAIMS}
 CHECK = """from tests.claims import broken
 from tests.claims.{} import CLAIMS
-print("claims that do not hold:", broken(CLAIMS, globals()))"""
+print("broken claims:", broken(CLAIMS, globals()))"""
 
 
 @each_notebook
@@ -85,8 +79,7 @@ def test_it_still_says_what_is_committed_and_every_claim_holds(path: Path, tmp_p
     check = nbformat.v4.new_code_cell(
         CHECK.format(CLAIMS[path.stem][0][1].__module__[13:]), execution_count=1
     )
-    words = {"name": "stdout", "text": "claims that do not hold: []\n"}
-    check.outputs = [nbformat.v4.new_output("stream", **words)]
+    check.outputs = [nbformat.v4.new_output("stream", name="stdout", text="broken claims: []\n")]
     notebook.cells.append(check)
     nbformat.write(notebook, tmp_path / path.name)
     run = nbval(tmp_path / path.name, "--nbval", mode="recorded")

@@ -1,11 +1,8 @@
-"""What ``make`` does that is not just calling a tool.
+"""What ``make`` does that is not just calling a tool; the last four are for a maintainer.
 
 python -m assignment data         get both datasets and the pretrained weights
 python -m assignment notebooks    execute both notebooks into build/
 python -m assignment train        execute them with every long run done again, into data/runs/
-
-For a maintainer:
-
 python -m assignment render       execute both notebooks for good: committed outputs and figures
 python -m assignment keep         promote fresh runs to data/records/
 python -m assignment html         web pages from the committed notebooks, into build/site/
@@ -17,7 +14,7 @@ import sys
 from collections.abc import Callable
 
 from assignment.common import runs, settings
-from assignment.common.download import BRIEF, Archive, fetch, megabytes
+from assignment.common.download import BRIEF, fetch, megabytes
 from assignment.common.files import Source, display_path
 from assignment.common.notebooks import execute
 from assignment.common.settings import PROJECT, AssignmentError, Mode, report
@@ -52,31 +49,23 @@ def notebooks() -> None:
     """Execute both notebooks into build/, on the sample where the real data cannot be had soon."""
     folder = PROJECT / "build" / "notebooks"
     for name, archive in NOTEBOOKS.items():
-        file = f"{name}.ipynb"
-        mode = usable_mode(archive)
-        execute(PROJECT / "notebooks" / file, folder / file, {"ASSIGNMENT_MODE": mode})
+        mode = settings.mode()
+        try:
+            if mode is not Mode.SAMPLE:
+                archive.obtain(BRIEF)
+        except AssignmentError as error:
+            mode = Mode.SAMPLE
+            report(
+                f"\n{archive.name} is not on this machine ({megabytes(archive.remote.size)} to "
+                f"download), and it cannot be had soon:\n{error}\n"
+                f"\n*** Going on with the {settings.SAMPLE_WARNING}. ***\n*** `make data` gets the "
+                "real data, however long it takes, and continues where it stopped. ***\n"
+            )
+        path = PROJECT / "notebooks" / f"{name}.ipynb"
+        execute(path, folder / path.name, {"ASSIGNMENT_MODE": mode})
     report(f"\nExecuted notebooks: {display_path(folder)}/")
     report(f"Their figures:      {display_path(settings.figures_folder())}/")
     report(f"To read them:       {sys.executable} -m jupyter lab {display_path(folder)}")
-
-
-def usable_mode(archive: Archive) -> Mode:
-    """Return the mode asked for, or sample where its data are missing and do not come soon."""
-    asked = settings.mode()
-    if asked is Mode.SAMPLE:
-        return asked
-    try:
-        archive.obtain(BRIEF)
-    except AssignmentError as error:
-        report(
-            f"\n{archive.name} is not on this machine ({megabytes(archive.remote.size)} to "
-            f"download), and it cannot be had soon:\n{error}\n"
-            f"\n*** Going on with the {settings.SAMPLE_WARNING}. ***\n"
-            "*** `make data` gets the real data, however long it takes, and continues where it "
-            "stopped. ***\n"
-        )
-        return Mode.SAMPLE
-    return asked
 
 
 def train() -> None:

@@ -1,7 +1,6 @@
 """What can go wrong between a host and the data folder, each fault played by a local server."""
 
 import errno
-import gzip
 import hashlib
 import os
 import random
@@ -11,9 +10,8 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 from types import SimpleNamespace
@@ -47,9 +45,8 @@ class Answer:
     body: bytes = PAYLOAD
     status: str = "200 OK"  # any other comes without a body
     header: str = "X-Faultless: yes"
-    framing: str = "length"  # or "chunked", or "until closed"
+    chunked: bool = False  # and so of unknown length
     ranges: bool = True  # honour a Range header
-    shift: int = 0  # start a range this many bytes off
     drop: int | None = None  # close the connection after this many bytes
     silent: bool = False  # instead of closing it, say nothing more
     pause: float = 0.0  # seconds before each piece
@@ -64,52 +61,47 @@ class Handler(StreamRequestHandler):
         start = "".join(re.findall(r"Range: bytes=(\d+)-", head))
         self.server.starts.append(start)
         self.server.paths.append(head.split()[1])
-        answer = self.server.script.pop(0) if self.server.script else self.server.always
+        answer = self.server.script.pop(0) if self.server.script else Answer()
         while answer.endless and not self.server.released.wait(answer.pause):
             self.wfile.write(answer.endless)
         status, body = answer.status, answer.body if answer.status == "200 OK" else b""
         if body and start and answer.ranges:
-            status, body = "206 Partial Content", body[int(start) + answer.shift :]
-        chunked = answer.framing == "chunked"
-        ends = {"length": f"Content-Length: {len(body)}", "chunked": "Transfer-Encoding: chunked"}
-        lines = f"HTTP/1.1 {status}", answer.header, ends.get(answer.framing, "X-Length: none")
-        self.wfile.write("\r\n".join([*lines, "", ""]).encode())
+            status, body = "206 Partial Content", body[int(start) :]
+        length = f"Content-Length: {len(body)}"
+        length = "Transfer-Encoding: chunked" if answer.chunked else length
+        lines = f"HTTP/1.1 {status}", answer.header, length, "", ""
+        self.wfile.write("\r\n".join(lines).encode())
         for at in range(0, len(body[: answer.drop]), 1 << 16):
             self.server.released.wait(answer.pause)
             piece = body[: answer.drop][at : at + (1 << 16)]
-            self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
-            self.server.sent += len(piece)
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if answer.chunked else piece)
         self.server.released.wait(20 * answer.silent)
-        if chunked and answer.drop is None:
+        if answer.chunked and answer.drop is None:
             self.wfile.write(b"0\r\n\r\n")
 
 
 class Server(ThreadingTCPServer):
-    """Answers by the script while that lasts, then always the same; remembers what it was asked."""
+    """Answers by the script while that lasts, then faultlessly; remembers what it was asked."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.script: list[Answer] = []
-        self.always = Answer()
         self.paths: list[str] = []
         self.starts: list[str] = []  # where each request wants to start, "" without a Range
-        self.sent = 0
         self.released = threading.Event()
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
-    def handle_error(self, request: object, client_address: object) -> None:
+    def handle_error(self, *_: object) -> None:
         pass  # a client that went away is part of the play
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
     with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
         yield server
         server.released.set()
         server.shutdown()
-        thread.join()
 
 
 @pytest.fixture(autouse=True)
@@ -131,42 +123,37 @@ def arrives(file: RemoteFile, folder: Path, effort: Effort = QUICK) -> None:
 
 
 def refused(file: RemoteFile, folder: Path, effort: Effort = QUICK) -> str:
-    """Fetch in vain; the message. Whatever had the real name before has it still, unchanged."""
+    """Fetch in vain; the harmless message. What had the real name before has it unchanged."""
     path = folder / NAME
     before = path.read_bytes() if path.exists() else None
     with pytest.raises(DownloadError) as caught:
         fetch(file, folder, effort)
     assert (path.read_bytes() if path.exists() else None) == before
-    return str(caught.value)
+    message = str(caught.value)
+    assert message.replace("\n", "").isprintable()
+    assert "secret" not in message
+    return message
 
 
 def play(*script: Answer, **outcome: object) -> SimpleNamespace:
-    """What the server does, and what has to come of it.
-
-    error: words of the message, without any the file arrives; starts: of the requests; before: what
-    is in the .part; left: the sizes of the .part files afterwards.
-    """
-    usual: Any = {"error": "", "starts": None, "before": b"", "left": [], "effort": QUICK}
+    """What the server does. Without an error it arrives; of the .part `left` bytes are left."""
+    usual: Any = {"error": "", "starts": None, "before": b"", "left": 0, "effort": QUICK}
     return SimpleNamespace(**(usual | outcome), script=list(script))
 
 
 HALFWAY, CUT, SILENT = Answer(drop=HALF), Answer(drop=0), Answer(drop=0, silent=True)
-CHUNKED, REFUSED, OPEN = Answer(framing="chunked"), Answer(status="416 No"), "until closed"
-LOGIN = Answer(b"<html>", header="Content-Type: text/html", framing="chunked")
-ZIPPED = Answer(gzip.compress(bytes(SIZE)), header="Content-Encoding: gzip", framing="chunked")
-STUCK = Answer(drop=9, silent=True)
+CHUNKED, REFUSED = Answer(chunked=True), Answer(status="416 No")
+LOGIN = Answer(b"<html>", header="Content-Type: text/html", chunked=True)
+SHORT, STUCK = Answer(b"short", chunked=True), Answer(drop=9, silent=True)
 OVER = [Answer(drop=HALF, ranges=False), Answer(drop=HALF + 9, ranges=False)]
-WRONG, GONE = Answer(CORRUPT), Answer(status="404 \x1b[31mGone\x07")
+GONE = Answer(status="404 \x1b[31mGone\x07")
 CONTINUE = Answer(endless=b"HTTP/1.1 100 Continue\r\n\r\n")
 ASTRAY = Answer(status="302 Found", header="Location: odd://me:secret@host/\x1b[2J")
-NONSENSE = Answer(status="302 Found", header="Location: http://host:port/")
 LATE, BUSY = Answer(status="408 Late"), Answer(status="429 Busy")
 LAST = "timed out before the answer began (1 attempts)"
 PLAYS = {
-    "faultless": play(starts=[""]),
-    "dropped half way": play(HALFWAY, starts=["", HALF]),
     "dropped again and again": play(*[Answer(drop=SIZE // 10)] * 9),
-    "dropped for good": play(HALFWAY, CUT, CUT, CUT, error="come (3 attempts)", left=[HALF]),
+    "dropped for good": play(HALFWAY, CUT, CUT, CUT, error="come (3 attempts)", left=HALF),
     "silent half way": play(STUCK, starts=["", 9], effort=Effort(timeout=0.3)),
     "silent at the end": play(Answer(silent=True), starts=[""]),
     "silent from the start": play(SILENT, error="timed out (1 attempts)", effort=HASTY),
@@ -174,25 +161,17 @@ PLAYS = {
     "100 Continue for ever": play(CONTINUE, error=LAST, effort=HASTY),
     "range ignored": play(HALFWAY, Answer(ranges=False), starts=["", HALF]),
     "range refused": play(HALFWAY, REFUSED, starts=["", HALF, ""]),
-    "range from another byte": play(HALFWAY, Answer(shift=-1), starts=["", HALF, ""]),
-    "starting over for ever": play(*OVER * 10, error="bytes to come (3 attempts)", left=[HALF]),
-    "chunked": play(CHUNKED),
-    "chunked, dropped": play(Answer(framing="chunked", drop=HALF), starts=["", ""]),
-    "no length, a byte too many": play(Answer(PAYLOAD + b"!", framing=OPEN)),
-    "no length, too short": play(*[Answer(b"short", framing=OPEN)] * 3, error="299,995 bytes to"),
-    "a length of no number": play(Answer(header="Content-Length: ?"), error="it sends ? bytes of"),
-    "too short": play(Answer(b"short"), starts=[""], error="5 bytes of text/plain, expected 300"),
+    "starting over for ever": play(*OVER * 10, error="bytes to come (3 attempts)", left=HALF),
+    "chunked, dropped": play(replace(CHUNKED, drop=HALF), CHUNKED, starts=["", HALF]),
+    "chunked, a byte too many": play(Answer(PAYLOAD + b"!", chunked=True)),
+    "chunked, too short": play(SHORT, SHORT, SHORT, SHORT, error="299,995 bytes to come", left=5),
     "too long": play(Answer(bytes(64_000_000)), starts=[""], error="64000000 bytes of text/plain"),
-    "a wrong bit": play(WRONG, starts=[""], error="wrong checksum"),
-    "wrong twice": play(WRONG, WRONG, starts=[9, ""], before=bytes(9), error="wrong checksum"),
-    "login page": play(LOGIN, LOGIN, error="bytes of text/html", before=bytes(9), left=[9]),
-    "gzip": play(*[ZIPPED] * 3, error="the connection ended"),
+    "a wrong bit": play(Answer(CORRUPT), starts=[""], error="wrong checksum"),
+    "login page": play(LOGIN, LOGIN, error="bytes of text/html", before=bytes(9), left=9),
     "404 in colour": play(GONE, starts=[""], error="HTTP 404 ?[31mGone?\n"),
     "408, 429, and well": play(LATE, BUSY, starts=["", "", ""]),
     "500 for ever": play(*[Answer(status="500 Oh")] * 3, error="HTTP 500 Oh (3 attempts)"),
-    "redirected": play(Answer(status="302 Found", header="Location: /moved")),
     "redirected astray": play(ASTRAY, error="Redirection to url 'odd://host/?[2J' is not allowed"),
-    "redirected to nonsense": play(NONSENSE, error="not an address"),
     "half from before": play(starts=[HALF], before=PAYLOAD[:HALF]),
     "wrong bytes from before": play(starts=[HALF, ""], before=bytes(HALF)),
     "wrong bytes from before, too many": play(starts=[""], before=bytes(SIZE + 1)),
@@ -208,18 +187,13 @@ def test_it_arrives_or_the_message_says_why(
     part.write_bytes(play.before)
     (tmp_path / NAME).write_bytes(b"damaged")
     server.script = play.script.copy()
-    began = time.monotonic()
     if play.error:
         message = refused(wanted(server.url), tmp_path, play.effort)
         assert play.error in message
-        assert "secret" not in message
-        assert message.replace("\n", "").isprintable()
-        assert [path.stat().st_size for path in tmp_path.glob("*.part")] == play.left
+        assert (part.stat().st_size if part.exists() else 0) == play.left
     else:
         arrives(wanted(server.url), tmp_path, play.effort)
     assert play.starts is None or [str(start) for start in play.starts] == server.starts
-    assert server.sent < 10_000_000, "what is far too long is not waited for"
-    assert time.monotonic() - began < 4
 
 
 def test_waits_longer_after_each_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,24 +202,6 @@ def test_waits_longer_after_each_attempt(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(time, "sleep", naps.append)
     assert f"{NOWHERE}/{NAME}: [Errno" in refused(wanted(NOWHERE), tmp_path, Effort(attempts=4))
     assert naps == [1.0, 2.0, 4.0]
-
-
-def test_whole_file_in_place_asks_no_one_and_writes_nothing(server: Server, tmp_path: Path) -> None:
-    (tmp_path / NAME).write_bytes(PAYLOAD)
-    arrives(wanted(server.url), tmp_path)
-    assert (server.starts, os.listdir(tmp_path)) == ([], [NAME])
-
-
-def test_shows_progress(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    server.always = Answer(pause=0.15)  # the bar is drawn ten times a second
-    arrives(wanted(server.url), tmp_path)
-    assert re.search(rf"{NAME}: +[1-9]\d%.*/300k.*B/s", capsys.readouterr().err)
-
-
-def test_a_second_source_helps_where_the_first_fails(server: Server, tmp_path: Path) -> None:
-    server.script = [Answer(CORRUPT)]
-    arrives(wanted(f"{server.url}/first", f"{server.url}/second", f"{server.url}/third"), tmp_path)
-    assert server.paths == [f"/first/{NAME}", f"/second/{NAME}"]
 
 
 def test_a_mirror_replaces_the_official_sources(
@@ -267,22 +223,13 @@ def test_a_mirror_that_is_no_address_is_refused_and_shows_no_password(
     monkeypatch.setenv("ASSIGNMENT_MIRROR", mirror)
     message = refused(wanted(NOWHERE), tmp_path)
     assert f"/{NAME}: not an address, or one with a login; mend ASSIGNMENT_MIRROR\n" in message
-    assert "secret" not in message
-    assert "\x1b" not in message
 
 
-INSISTS = "taken over https only, not from http://host"
-DISTRUSTS = URLError(ssl.SSLCertVerificationError("self-signed"))
-
-
-@pytest.mark.parametrize(
-    ("asked", "answer", "words"),
-    [
-        ("http://host", None, INSISTS),
-        ("https://host", nullcontext(SimpleNamespace(url="http://host")), INSISTS),
-        ("https://host", DISTRUSTS, "its certificate was refused (('self-signed',))\n"),
-    ],
-)
+@pytest.mark.parametrize(("asked", "answer", "words"), [
+    ("http://host", None, "over https only, not from http://host"),
+    ("https://host", nullcontext(SimpleNamespace(url="http://a")), "https only, not from http://a"),
+    ("https://host", URLError(ssl.SSLCertVerificationError("!")), "certificate was refused (('!',"),
+])  # fmt: skip
 def test_https_only_takes_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, answer: object, words: str
 ) -> None:
@@ -290,28 +237,16 @@ def test_https_only_takes_nothing_else(
     assert words in refused(wanted(asked, https_only=True), tmp_path)
 
 
-def test_of_three_at_once_one_downloads(
+def test_of_several_processes_one_downloads(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server.always = Answer(pause=0.05)
-
-    def outcome(_: int) -> str:
-        try:
-            return fetch(wanted(server.url), tmp_path, QUICK).name
-        except DownloadError as error:
-            return str(error).partition(" into ")[0]
-
-    with ThreadPoolExecutor(3) as pool:
-        outcomes = set(pool.map(outcome, range(3)))
-    assert NAME in outcomes <= {NAME, f"Another process is downloading {NAME}"}
-    began = time.monotonic()
-    with FileLock(tmp_path / "other" / f"{NAME}.lock"):
-        assert refused(wanted(NOWHERE), tmp_path / "other").startswith("Another process is down")
-    assert time.monotonic() - began < 4, "the others are told at once"
+    with FileLock(tmp_path / f"{NAME}.lock"):
+        message = refused(wanted(NOWHERE), tmp_path)
+    assert message.startswith(f"Another process is downloading {NAME} into {tmp_path}")
     found = iter(["no file", ""])  # as if another had brought it before the lock was free
     monkeypatch.setattr(download, "_fault", lambda *_: next(found))
     fetch(wanted(server.url), tmp_path)
-    assert server.starts == [""]
+    assert server.starts == []
 
 
 @pytest.mark.parametrize("broken", ["pathlib.Path.stat", "pathlib.Path.open", "os.replace"])
@@ -324,10 +259,11 @@ def test_what_the_disk_refuses_is_a_sentence(
 
 
 def test_too_slow_stops_and_what_came_stays(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    server.always = Answer(pause=0.05)
+    server.script = [Answer(pause=0.15)] * 3
     arrives(wanted(server.url), tmp_path / "before the probe is over", Effort(patience=0.0))
+    assert re.search(rf"{NAME}: +[1-9]\d%.*/300k.*B/s", capsys.readouterr().err)
     monkeypatch.setattr(download, "PROBE_SECONDS", 0.01)
     arrives(wanted(server.url), tmp_path / "within patience", Effort(patience=3600.0))
     message = refused(wanted(server.url), tmp_path, Effort(patience=0.0))
@@ -335,16 +271,25 @@ def test_too_slow_stops_and_what_came_stays(
     assert 0 < (tmp_path / f"{NAME}.part").stat().st_size < SIZE
 
 
-def test_the_message_says_all_that_helps(server: Server, tmp_path: Path) -> None:
-    server.script = [Answer(status="404 Not Found"), Answer(CORRUPT)]
+def test_each_source_is_tried_and_the_message_says_all_that_helps(
+    server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / NAME).write_bytes(b"cut")
+    server.script = [Answer(status="404 Not Found"), Answer(CORRUPT), Answer(CORRUPT)]
     file = wanted(f"{server.url}/first", f"{server.url}/second")
     assert refused(file, tmp_path) == (
-        f"{NAME} (0.3 MB) is needed, found no file in {tmp_path}, and no source gave it:\n"
+        f"{NAME} (0.3 MB) is needed, found a damaged file (cut short, 3 of 300,000 bytes) "
+        f"in {tmp_path}, and no source gave it:\n"
         f"  - {file.urls[0]}: HTTP 404 Not Found\n"
         f"  - {file.urls[1]}: what it sent has the wrong checksum and was thrown away\n"
         "What arrived so far is kept and continued next time. By hand: get it from "
         f"{file.urls[0]} and put it at {tmp_path / NAME} (SHA-256 {file.sha256})."
     )
+    arrives(file, tmp_path)
+    (tmp_path / f"{NAME}.lock").unlink(missing_ok=True)
+    arrives(file, tmp_path)
+    assert os.listdir(tmp_path) == [NAME], "a whole file is only read"
+    assert server.paths == [f"/first/{NAME}", f"/second/{NAME}"] * 2
 
 
 # --- archives -------------------------------------------------------------------------------------
@@ -370,9 +315,8 @@ def content_of(folder: Path) -> dict[str, bytes]:
 
 
 def test_what_is_read_and_missing_is_unpacked(box: Archive, data_folder: Path) -> None:
-    with ThreadPoolExecutor(3) as pool:
-        folder, *others = list(pool.map(lambda _: box.obtain(HASTY), range(3)))
-    assert [folder, *others] == [data_folder / "box"] * 3
+    folder = box.obtain(HASTY)
+    assert folder == data_folder / "box"
     assert content_of(folder) == CONTENT
     (folder / "first.csv").write_bytes(b"a reader's own file")
     (folder / "second.csv").unlink()
@@ -383,17 +327,14 @@ def test_what_is_read_and_missing_is_unpacked(box: Archive, data_folder: Path) -
 
 FULL_DISK = Mock(side_effect=OSError(errno.ENOSPC, "No space left"))
 CANNOT = "cannot be read or written"
-Change = Callable[[Path], object]
+Change = Callable[[Path, pytest.MonkeyPatch], object]
 UNPACKING: dict[str, tuple[Change, str]] = {
-    "another archive": (lambda data: next(data.glob("box.*")).write_bytes(bytes(9999)),
+    "another archive": (lambda data, _: next(data.glob("box.*")).write_bytes(bytes(9999)),
         r"box.* needed, found a damaged file \(its checksum differs\).*- http://127.0.0.1:9/box"),
-    "an archive cut short": (lambda data: os.truncate(next(data.glob("box.*")), 100),
-        r"box.* needed, found a damaged file \(cut short, 100 of .* bytes\).*- http://127.0.0.1:9"),
-    "a folder for a file": (lambda data: (data / "box" / "first.csv").mkdir(parents=True),
-        r"first.csv is a folder, where a file should be. .*delete it and run `make data`."),
-    "a file for the folder": (lambda data: (data / "box").write_bytes(b"in the way"),
-        rf"Box: .*box {CANNOT} \(File exists\). Mend that, or name another folder in ASSIGNMENT"),
-    "a full disk": (lambda data: None, rf"Box: .*box {CANNOT} \(No space left\). Mend that"),
+    "a folder for a file": (lambda data, _: (data / "box" / "first.csv").mkdir(parents=True),
+        rf"Box: .*box/first.csv {CANNOT} \(Is a directory\). Mend that"),
+    "a full disk": (lambda _, patch: patch.setattr(os, "fsync", FULL_DISK),
+        rf"Box: .*box {CANNOT} \(No space left\). Mend that, or name another folder in ASSI"),
 }  # fmt: skip
 
 
@@ -401,8 +342,7 @@ UNPACKING: dict[str, tuple[Change, str]] = {
 def test_what_cannot_be_unpacked_is_a_message_and_nothing_is_left_half_done(
     box: Archive, data_folder: Path, monkeypatch: pytest.MonkeyPatch, change: Change, words: str
 ) -> None:
-    monkeypatch.setattr(os, "fsync", FULL_DISK)
-    change(data_folder)
+    change(data_folder, monkeypatch)
     with pytest.raises(AssignmentError, match=f"(?s){words}"):
         box.obtain(HASTY)
     assert not [path for path in data_folder.glob("box/*") if path.is_file()]
@@ -413,17 +353,14 @@ def test_the_files_are_official_or_other_or_a_sample(
 ) -> None:
     folder = box.obtain(HASTY)
     official = box.source(folder)
+    assert official.detail == "2 of 2 files match their pinned SHA-256"
     (folder / "second.csv").write_bytes(b"")
     other = box.source(folder)
-    monkeypatch.setenv("ASSIGNMENT_MODE", "sample")
-    assert [official.origin, other.origin, box.source(folder).origin] == [
-        "official",
-        "other",
-        "SAMPLE",
-    ]
-    assert official.detail == "2 of 2 files match their pinned SHA-256"
     assert "second.csv changed or cut short. For the official one, delete" in other.detail
     assert other.sha256 != official.sha256
+    monkeypatch.setenv("ASSIGNMENT_MODE", "sample")
+    found = [official, other, box.source(folder)]
+    assert [source.origin for source in found] == ["official", "other", "SAMPLE"]
     monkeypatch.setattr(Path, "open", CLOSED)
     with pytest.raises(AssignmentError, match=rf"Box: /a/file {CANNOT} \(Permission denied\)"):
         box.source(folder)

@@ -2,7 +2,6 @@
 
 import hashlib
 import pickle
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,25 +13,22 @@ import torchvision
 from assignment.common import settings
 from assignment.common.files import sha256
 from assignment.images import cifar10, pixels
-from assignment.images.cifar10 import BatchError
 
 NAMES = sorted(cifar10.ARCHIVE.files)
 
 
-def batch(name: str) -> dict[bytes, object]:
-    generator = np.random.default_rng(NAMES.index(name))
-    data = generator.integers(0, 256, (20, 3072), dtype=np.uint8)
-    return {b"data": data, b"labels": [*range(10)] * 2}
+def batch(name: str) -> dict[str, object]:
+    data = np.random.default_rng(NAMES.index(name)).integers(0, 256, (20, 3072), dtype=np.uint8)
+    return {"data": data, "labels": [*range(10)] * 2}
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Seven small files, declared to be the official ones."""
-    (tmp_path / NAMES[0]).write_bytes(pickle.dumps({b"label_names": [b"a", b"b"] * 5}))
+    (tmp_path / NAMES[0]).write_bytes(pickle.dumps({"label_names": ["a", "b"] * 5}))
     for name in NAMES[1:]:
         (tmp_path / name).write_bytes(pickle.dumps(batch(name)))
     digests = {name: sha256(tmp_path / name) for name in NAMES}
-    official = replace(cifar10.ARCHIVE, folder=str(tmp_path), files=digests)
+    official = replace(cifar10.ARCHIVE, folder=str(tmp_path), files=digests)  # so they are declared
     monkeypatch.setattr(cifar10, "ARCHIVE", official)
     return tmp_path
 
@@ -40,17 +36,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.needs("real_data")
 def test_real_data_are_what_torchvision_reads() -> None:
     data = cifar10.read(settings.data_folder() / cifar10.ARCHIVE.folder)
-    train = torchvision.datasets.CIFAR10(str(settings.data_folder()), train=True)
-    test = torchvision.datasets.CIFAR10(str(settings.data_folder()), train=False)
+    folder = str(settings.data_folder())
+    train, test = (torchvision.datasets.CIFAR10(folder, train) for train in (True, False))
     mask = cifar10.validation_mask(torch.tensor(train.targets)).numpy()
     rows = ((data.train, train, ~mask), (data.validation, train, mask), (data.test, test, ...))
     for split, theirs, chosen in rows:
-        assert np.array_equal(split.images.permute(0, 2, 3, 1).numpy(), theirs.data[chosen])
-        assert np.array_equal(split.labels.numpy(), np.array(theirs.targets)[chosen])
+        assert (split.images.permute(0, 2, 3, 1).numpy() == theirs.data[chosen]).all()
+        assert (split.labels.numpy() == np.array(theirs.targets)[chosen]).all()
     assert list(data.classes) == train.classes
-    assert data.source.origin == "official"
+    assert (data.source.origin, data.source.sha256[:16]) == ("official", "3971f136da7c6f97")
     assert train.url in cifar10.ARCHIVE.remote.urls
-    assert data.source.sha256.startswith("3971f136da7c6f97")
     for channel, mean, std in zip(range(3), *pixels.CIFAR, strict=True):
         assert mean == pytest.approx(train.data[..., channel].mean() / 255, abs=5e-5)
         assert std == pytest.approx(train.data[..., channel].std() / 255, abs=1e-4)
@@ -67,15 +62,15 @@ def test_split_is_pinned_stratified_and_moves_with_its_seed() -> None:
 
 @pytest.mark.usefixtures("folder")
 def test_every_image_lands_in_exactly_one_split() -> None:
-    data, other = cifar10.load(), cifar10.load(split=1)
-    written = [image.tobytes() for name in NAMES[1:] for image in np.asarray(batch(name)[b"data"])]
+    data = cifar10.load()
+    written = [image.tobytes() for name in NAMES[1:] for image in np.asarray(batch(name)["data"])]
     splits = (data.train, data.validation, data.test)
     assert [len(split) for split in splits] == [90, 10, 20]
     read = [image.numpy().tobytes() for split in splits for image in split.images]
     assert sorted(read) == sorted(written)
     assert read[100:] == written[100:], "the last batch is the test set"
     assert data.classes == ("a", "b") * 5
-    assert data.fingerprint != other.fingerprint
+    assert data.fingerprint != cifar10.load(split=1).fingerprint
 
 
 def test_first_per_class_takes_the_first_and_changes_the_fingerprint(folder: Path) -> None:
@@ -83,37 +78,28 @@ def test_first_per_class_takes_the_first_and_changes_the_fingerprint(folder: Pat
     few = cifar10.first_per_class(whole, 3)
     labels = whole.train.labels.tolist()
     first = [i for i, label in enumerate(labels) if labels[:i].count(label) < 3]
+    assert few.train.labels.tolist() == [labels[i] for i in first]
     assert torch.equal(few.train.images, whole.train.images[first])
-    assert torch.equal(few.train.labels, whole.train.labels[first])
     assert (few.validation, few.test) == (whole.validation, whole.test)
     assert len({data.fingerprint for data in (whole, few, cifar10.first_per_class(whole, 4))}) == 3
     assert "3 training images of each class" in few.source.detail
 
 
 CODE = b"cos\nmkdir\n(Vran\ntR."  # makes a folder when it is unpickled
-CHANGES: dict[str, Callable[[bytes], bytes]] = {
-    "one byte": lambda raw: raw[:-9] + bytes([raw[-9] ^ 1]) + raw[-8:],
-    "truncated": lambda raw: raw[:-1],
-    "code": lambda raw: CODE,
-}
 
 
 @pytest.mark.parametrize("name", ["batches.meta", "data_batch_3", "test_batch"])
-@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("content", [CODE, b"", None])
 def test_file_that_is_not_official_is_refused_unopened(
-    folder: Path, name: str, change: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
+    folder: Path, name: str, content: bytes | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
-    (folder / name).write_bytes(change((folder / name).read_bytes()))
-    with pytest.raises(BatchError, match=rf"{name} was not opened: its checksum .*`make data`"):
+    (folder / name).unlink()
+    if content is not None:
+        (folder / name).write_bytes(content)
+    reason = "missing in" if content is None else "was not opened: its checksum"
+    with pytest.raises(settings.AssignmentError, match=rf"{name} {reason} .*`make data`"):
         cifar10.read(folder)
     assert not Path("ran").exists()
     pickle.loads(CODE)
     assert Path("ran").exists(), "unchecked, it runs"
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_missing_file_is_named(folder: Path, name: str) -> None:
-    (folder / name).unlink()
-    with pytest.raises(settings.AssignmentError, match=rf"{name}.*make data"):
-        cifar10.read(folder)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from assignment.common import runs, settings
 from assignment.common.files import Source, sha256
-from assignment.images import cifar10, experiments, features, resnet, sample, training
+from assignment.images import cifar10, experiments, resnet, sample, training
 from assignment.images.cifar10 import Cifar10, Split
 from assignment.images.experiments import Plan, Result
 from assignment.images.features import Preprocessing
@@ -27,6 +27,7 @@ DATA, PRECISION = settings.data_folder(), settings.precision
 RECIPE = Recipe(epochs=2, batch=32, lr=0.1)
 SMALL = FeatureSet((32,))
 WEIGHTS = Source("small", "other", "made by hand", "checksum of made up weights")
+Patch = pytest.MonkeyPatch
 Way = Callable[..., Result]
 
 
@@ -43,7 +44,6 @@ def finetune(data: Cifar10, recipe: Recipe = RECIPE, **more: Any) -> Result:
 
 
 WAYS: dict[str, Way] = {"probe": probe, "mistake": mistake, "finetune": finetune}
-FINAL: dict[str, Way] = {"probe": probe, "finetune": finetune}
 
 
 def drawn(count: int, seed: int) -> Split:
@@ -71,20 +71,18 @@ def sealed() -> Cifar10:
 
 
 @pytest.fixture(autouse=True)
-def exact(clean_environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On the CPU, in float32, wherever the tests run."""
+def exact(clean_environment: None, monkeypatch: Patch) -> None:
+    """The sample, on the CPU, in float32, wherever the tests run."""
+    monkeypatch.setenv("ASSIGNMENT_MODE", "sample")
     monkeypatch.setenv("ASSIGNMENT_DEVICE", "cpu")
     monkeypatch.setattr(settings, "precision", lambda on: torch.float32)
 
 
-def no_network() -> NoReturn:
-    raise AssertionError("the network was loaded")
-
-
 @pytest.fixture
-def recorded(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def recorded(data_folder: Path, monkeypatch: Patch) -> Path:
     """Recorded mode, with weights made up and no record yet; returns where fresh runs go."""
     small = Backbone(SmallBackbone(width=8).eval(), WEIGHTS)
+    monkeypatch.setenv("ASSIGNMENT_MODE", "recorded")
     monkeypatch.setattr(runs, "RECORDS", data_folder / "records")
     monkeypatch.setattr(resnet, "load_pretrained", lambda: small)
     return data_folder / "runs"
@@ -101,7 +99,6 @@ def same_numbers(one: Result, other: Result) -> bool:
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.usefixtures("sample_mode")
 def test_a_run_that_is_not_final_uses_no_test_image(way: str) -> None:
     result = WAYS[way](sealed())
     # In sample mode a network that is only tried is trained for one epoch.
@@ -115,12 +112,11 @@ def test_a_run_that_is_not_final_uses_no_test_image(way: str) -> None:
     assert f"validation accuracy {result.accuracy():.2%}" in repr(result)
 
 
-@pytest.mark.parametrize("way", FINAL)
-@pytest.mark.usefixtures("sample_mode")
+@pytest.mark.parametrize("way", ["probe", "finetune"])
 def test_a_final_run_evaluates_every_image_once(way: str) -> None:
     with pytest.raises(AssertionError, match="the test images were used"):
-        FINAL[way](sealed(), final=True)
-    data, result = tiny(), FINAL[way](tiny(), final=True)
+        WAYS[way](sealed(), final=True)
+    data, result = tiny(), WAYS[way](tiny(), final=True)
     assert result.facts["test evaluations"] == 1
     for name, split in {"validation": data.validation, "test": data.test}.items():
         found = result.predictions[name]
@@ -132,7 +128,6 @@ def test_a_final_run_evaluates_every_image_once(way: str) -> None:
     assert result.predictions.keys() == {"validation", "test"} | mirrored
 
 
-@pytest.mark.usefixtures("sample_mode")
 def test_mirror_averaging_is_the_mean_of_both_logits() -> None:
     data = tiny()
     mirrored = replace(data, test=Split(data.test.images.flip(3), data.test.labels))
@@ -151,7 +146,6 @@ def layer_of(run: runs.Run, read: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("mirror", [False, True])
-@pytest.mark.usefixtures("sample_mode")
 def test_a_kept_layer_gives_the_same_logits_again(mirror: bool) -> None:
     data, chosen = tiny(), FeatureSet((32, 64), ("layer3", "layer4"), mirror)
     run = experiments.linear_probe(data, chosen, RECIPE, final=True).run
@@ -160,17 +154,11 @@ def test_a_kept_layer_gives_the_same_logits_again(mirror: bool) -> None:
     assert torch.allclose(layer_of(run, read), expected, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("trainable", "parameters"),
-    [("fc", 10 * 128 + 10), ("layer4", 10 * 128 + 10 + 128 * 64 * 9 + 256)],
-)
-@pytest.mark.usefixtures("sample_mode")
-def test_only_what_learns_is_counted(trainable: str, parameters: int) -> None:
-    result = experiments.finetune(sealed(), Plan(RECIPE, sizes=(32,), trainable=trainable))
-    assert result.facts["trainable parameters"] == parameters
+def test_only_what_learns_is_counted() -> None:
+    result = experiments.finetune(sealed(), Plan(RECIPE, sizes=(32,), trainable="layer4"))
+    assert result.facts["trainable parameters"] == 10 * 128 + 10 + 128 * 64 * 9 + 256
 
 
-@pytest.mark.usefixtures("sample_mode")
 def test_the_other_experiments_on_the_sample() -> None:
     data, long = sealed(), replace(RECIPE, epochs=50, batch=1000)
     recipes = [long, replace(long, lr=0.01)]
@@ -187,7 +175,6 @@ def test_the_other_experiments_on_the_sample() -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.usefixtures("sample_mode")
 def test_only_the_first_images_are_learned_from(way: str) -> None:
     data = sealed()
     few = replace(data, train=Split(data.train.images[:64], data.train.labels[:64]))
@@ -196,16 +183,12 @@ def test_only_the_first_images_are_learned_from(way: str) -> None:
     assert not same_numbers(first, WAYS[way](data))
 
 
-@pytest.mark.usefixtures("sample_mode")
-def test_the_batchnorm_mistake_is_another_model_and_spares_the_network(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    backbone = resnet.load_pretrained()
-    before = {name: value.clone() for name, value in backbone.network.state_dict().items()}
+def test_the_batchnorm_mistake_is_another_model_and_spares_the_network(monkeypatch: Patch) -> None:
+    backbone, untouched = resnet.load_pretrained(), resnet.load_pretrained().network.state_dict()
     monkeypatch.setattr(resnet, "load_pretrained", lambda: backbone)
     assert not np.allclose(mistake(sealed()).history, probe(sealed()).history, rtol=0.01)
     after = backbone.network.state_dict()
-    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert all(torch.equal(after[name], value) for name, value in untouched.items())
     assert not any(module.training for module in backbone.network.modules())
 
 
@@ -213,6 +196,7 @@ def generator(seed: int = 1) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+@pytest.mark.usefixtures("recorded")
 def test_training_inputs_are_augmented_and_the_others_are_not() -> None:
     images, plan = tiny().train.images[:64], Plan(RECIPE, sizes=(40,))
     plain = plan.transform(images, None, 0)
@@ -226,6 +210,7 @@ def test_training_inputs_are_augmented_and_the_others_are_not() -> None:
         assert any(close)
 
 
+@pytest.mark.usefixtures("recorded")
 def test_images_grow_from_epoch_to_epoch_and_are_evaluated_at_one_size() -> None:
     images, plan = tiny().train.images[:8], Plan(RECIPE, sizes=(32, 40, 40, 48))
     sizes = [plan.transform(images, generator(), epoch).shape[-1] for epoch in range(6)]
@@ -235,7 +220,6 @@ def test_images_grow_from_epoch_to_epoch_and_are_evaluated_at_one_size() -> None
     assert plan.vary(lr=0.5) == replace(plan, recipe=replace(RECIPE, lr=0.5))
 
 
-@pytest.mark.usefixtures("sample_mode")
 def test_both_ways_learn() -> None:
     data = cifar10.load()
     layer = experiments.linear_probe(data, SMALL, Recipe(epochs=3, lr=0.1), first=800)
@@ -249,12 +233,11 @@ def test_both_ways_learn() -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_recorded_run_needs_no_network_and_names_its_weights(
-    recorded: Path, monkeypatch: pytest.MonkeyPatch, way: str
-) -> None:
-    final = {"final": True} if way in FINAL else {}
+@pytest.mark.usefixtures("recorded")
+def test_a_recorded_run_needs_no_network_and_names_weights(monkeypatch: Patch, way: str) -> None:
+    final = {} if way == "mistake" else {"final": True}
     first = WAYS[way](tiny(), **final)
-    monkeypatch.setattr(resnet, "load_pretrained", no_network)
+    monkeypatch.setattr(resnet, "load_pretrained", None)
     again = WAYS[way](tiny(), **final)
     assert same_numbers(again, first)
     assert again.facts == first.facts
@@ -263,16 +246,12 @@ def test_a_recorded_run_needs_no_network_and_names_its_weights(
         assert torch.equal(found.logits, first.predictions[name].logits)
 
 
-@pytest.mark.parametrize(
-    "config",
-    [
-        experiments.LinearProbe(data="d", features=SMALL, recipe=RECIPE),
-        experiments.LayerSweep(data="d", features=SMALL, recipes=(RECIPE,)),
-        experiments.BatchNormMistake(data="d", size=32, recipe=RECIPE),
-        experiments.Finetune(data="d", plan=Plan(RECIPE)),
-    ],
-    ids=lambda config: type(config).__name__,
-)
+@pytest.mark.parametrize("config", [
+    experiments.LinearProbe(data="d", features=SMALL, recipe=RECIPE),
+    experiments.LayerSweep(data="d", features=SMALL, recipes=(RECIPE,)),
+    experiments.BatchNormMistake(data="d", size=32, recipe=RECIPE),
+    experiments.Finetune(data="d", plan=Plan(RECIPE)),
+], ids=lambda config: type(config).__name__)  # fmt: skip
 def test_every_value_of_a_config_makes_another_run(config: Any) -> None:
     assert_every_value_counts(config)
 
@@ -280,19 +259,14 @@ def test_every_value_of_a_config_makes_another_run(config: Any) -> None:
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_other_images_or_labels_have_another_fingerprint(split: str) -> None:
     data, whole = tiny(), getattr(tiny(), split)
-    changes: list[Any] = [
-        {},
-        {split: Split(whole.images.flip(0), whole.labels)},
-        {split: Split(whole.images, whole.labels.flip(0))},
-    ]
-    found = [replace(data, **change).fingerprint for change in changes]
-    assert len(set(found)) == 3
-    assert found[0] == data.fingerprint
+    others = (Split(whole.images.flip(0), whole.labels), Split(whole.images, whole.labels.flip(0)))
+    changes: list[Any] = [{split: other} for other in others]
+    found = {replace(data, **change).fingerprint for change in changes}
+    assert len(found | {replace(data).fingerprint, data.fingerprint}) == 3
 
 
-def test_named_weights_are_another_request_and_the_official_file_is_not(
-    recorded: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("recorded")
+def test_only_weights_that_are_not_official_are_named(monkeypatch: Patch, tmp_path: Path) -> None:
     first = probe(tiny())
     path = tmp_path / "weights.pth"
     path.write_bytes(b"made up")
@@ -304,18 +278,16 @@ def test_named_weights_are_another_request_and_the_official_file_is_not(
     assert probe(tiny()).run.name == first.run.name
 
 
-def test_who_has_the_official_weights_sees_a_fresh_run_and_no_word_of_a_stand_in(
-    recorded: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("recorded")
+def test_who_has_the_official_weights_sees_no_word_of_a_stand_in(monkeypatch: Patch) -> None:
     committed = probe(tiny(), final=True).run
     runs.write_run(committed, runs.RECORDS, must=True)
     assert experiments.weights_shown() == WEIGHTS
     official = replace(WEIGHTS, origin="official", sha256=resnet.CHECKPOINT.sha256)
+    downloaded = Backbone(SmallBackbone(1, 8).eval(), official)
     with monkeypatch.context() as train:
         train.setenv("ASSIGNMENT_MODE", "train")
-        train.setattr(
-            resnet, "load_pretrained", lambda: Backbone(SmallBackbone(1, 8).eval(), official)
-        )
+        train.setattr(resnet, "load_pretrained", lambda: downloaded)
         fresh = probe(tiny(), final=True)
     again = probe(tiny(), final=True)
     assert again.run.name == committed.name
@@ -323,30 +295,17 @@ def test_who_has_the_official_weights_sees_a_fresh_run_and_no_word_of_a_stand_in
     assert experiments.weights_shown() == official
 
 
-def test_cached_features_spare_the_network(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    probe(tiny())
-
-    def refuse(*_: object, **__: object) -> NoReturn:
-        raise AssertionError("features were extracted again")
-
-    monkeypatch.setattr(features, "extract_features", refuse)
-    assert probe(tiny(), replace(RECIPE, lr=0.2)).accuracy() > 0
-    with pytest.raises(AssertionError, match="extracted again"):
-        experiments.linear_probe(tiny(), FeatureSet((33,)), RECIPE)
-
-
 # --- a finetuning run that is stopped -------------------------------------------------------------
 
 
 @pytest.fixture
-def stopped(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def stopped(recorded: Path, monkeypatch: Patch) -> Path:
     """A finetuning run was stopped after its fifth step of six; its checkpoint."""
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
-    transform, steps = Plan.transform, list[int]()
+    transform, steps = Plan.transform, iter(range(5))
 
     def stopping(plan: Plan, images: Tensor, chance: torch.Generator | None, epoch: int) -> Tensor:
-        steps.extend([1] if chance is not None else [])
-        if len(steps) > 5:
+        if chance is not None and next(steps, None) is None:
             raise KeyboardInterrupt
         return transform(plan, images, chance, epoch)
 
@@ -358,15 +317,6 @@ def stopped(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_a_stopped_run_goes_on_and_ends_like_one_that_was_not(
-    stopped: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ended = finetune(tiny(), final=True)
-    assert not stopped.exists()
-    monkeypatch.setenv("ASSIGNMENT_MODE", "train")
-    assert same_numbers(ended, finetune(tiny(), final=True))
-
-
 @pytest.mark.parametrize(
     "other", [{"recipe": replace(RECIPE, lr=0.02)}, {"first": 64}, {"final": False}], ids=str
 )
@@ -376,9 +326,7 @@ def test_another_run_does_not_go_on_from_it(stopped: Path, other: dict[str, Any]
     assert stopped.read_bytes() == before
 
 
-def test_a_checkpoint_stays_until_its_run_is_kept(
-    stopped: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stopped_run_goes_on_and_its_checkpoint_stays(stopped: Path, monkeypatch: Patch) -> None:
     with monkeypatch.context() as full:
         full.setattr(runs, "write_if_possible", lambda *_: False)
         first = finetune(tiny(), final=True)
@@ -386,14 +334,12 @@ def test_a_checkpoint_stays_until_its_run_is_kept(
         assert stopped.exists()
     assert same_numbers(finetune(tiny(), final=True), first)
     assert not stopped.exists()
-
-
-# --- machines and weights that are not everywhere -------------------------------------------------
+    monkeypatch.setenv("ASSIGNMENT_MODE", "train")
+    assert same_numbers(finetune(tiny(), final=True), first), "as one that was not stopped"
 
 
 @pytest.mark.needs("cuda")
-@pytest.mark.usefixtures("sample_mode")
-def test_cpu_and_cuda_give_the_same_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cpu_and_cuda_give_the_same_logits(monkeypatch: Patch) -> None:
     monkeypatch.setattr(settings, "precision", PRECISION)
     plan, images = Plan(RECIPE, sizes=(64,)), tiny().test.images
     found = []
@@ -405,20 +351,14 @@ def test_cpu_and_cuda_give_the_same_logits(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.needs("real_data", "weights")
-def test_a_recorded_layer_gives_the_same_logits_of_real_images(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    (run,) = (
-        r
-        for r in runs.read_all("linear_probe")
-        if "test logits" in r.arrays and r["mean"].shape == (512,)
-    )
+def test_a_recorded_layer_gives_its_logits_again(monkeypatch: Patch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ASSIGNMENT_MODE", "recorded")
     monkeypatch.setenv("ASSIGNMENT_WEIGHTS", str(DATA / "weights" / "resnet18-reconstructed.pt"))
+    final = [run for run in runs.read_all("linear_probe") if "test logits" in run.arrays]
+    (run,) = (run for run in final if run["mean"].shape == (512,))
     backbone = resnet.load_pretrained()
     assert run.facts["weights"]["sha256"] == backbone.source.sha256
     images = cifar10.load().test.images[:100]
     monkeypatch.setenv("ASSIGNMENT_DATA", str(tmp_path))
-    expected = torch.from_numpy(run["test logits"])[: len(images)]
-    assert torch.allclose(
-        layer_of(run, FeatureSet().compute(backbone, images)), expected, atol=0.05
-    )
+    found = layer_of(run, FeatureSet().compute(backbone, images))
+    assert torch.allclose(found, torch.from_numpy(run["test logits"])[:100], atol=0.05)

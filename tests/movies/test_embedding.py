@@ -8,20 +8,17 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from assignment.common import settings
 from assignment.common.settings import AssignmentError
 from assignment.movies import embedding, movielens
 from assignment.movies.cost import build_cost, literal_cost
 from assignment.movies.movielens import Likes
-from tests.movies.test_cost import dense_colikes, likes_of, random_likes, real_likes
+from tests.movies.test_cost import dense_colikes, likes_of, random_likes
 
 
 @pytest.fixture(autouse=True)
 def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASSIGNMENT_DEVICE", "cpu")
 
-
-# --- runs -----------------------------------------------------------------------------------------
 
 RATES = {"sgd": 1e-3, "momentum": 3e-4, "nesterov": 3e-4, "adagrad": 0.5, "lbfgs": 1.0}
 
@@ -31,25 +28,19 @@ def test_every_optimiser_descends_and_stays_above_the_floor(optimiser: str) -> N
     likes, lr = random_likes(40, 60), RATES.get(optimiser, 0.05)
     lowest = embedding.find_floor(likes, 4).value
     run = embedding.fit(likes, 4, optimiser, lr, 300)
-    assert not run.diverged
     assert run.losses.shape == (301,)
-    assert run.vectors.shape == (60, 4)
     assert run.vectors.dtype == np.float32
     assert run.losses[-1] == pytest.approx(run.final, rel=1e-5)
     assert lowest * (1 - 1e-9) <= run.final < 1.05 * lowest
     assert run.losses.min() >= lowest * (1 - 1e-5)
-    assert run.config == embedding.EmbeddingConfig(4, optimiser, lr, 300, 0, 0.1)
 
 
 @pytest.mark.parametrize("optimiser", embedding.OPTIMISERS)
 def test_a_run_depends_on_its_seed_alone(optimiser: str) -> None:
     state = torch.get_rng_state()
-    one, two, other = (
-        embedding.fit(random_likes(20, 30), 3, optimiser, iterations=20, seed=seed)
-        for seed in (1, 1, 2)
-    )
-    np.testing.assert_array_equal(one.vectors, two.vectors)
-    assert not np.array_equal(one.vectors, other.vectors)
+    runs = [embedding.fit(random_likes(20, 30), 3, optimiser, None, 20, seed) for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(runs[0].vectors, runs[1].vectors)
+    assert not np.array_equal(runs[0].vectors, runs[2].vectors)
     assert torch.equal(state, torch.get_rng_state())
 
 
@@ -77,46 +68,25 @@ def test_snapshots_are_the_vectors_after_so_many_steps_of_gradient_descent() -> 
     np.testing.assert_array_equal(run.snapshots[12], run.vectors)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        ({"optimiser": "adamw"}, "optimiser is 'adamw'; choose one of sgd, momentum, nesterov"),
-        ({"dim": 0}, "dim is 0; it must be finite and above zero"),
-        ({"iterations": 0}, "iterations is 0; it must be"),
-        ({"lr": 0.0}, "lr is 0.0; it must be"),
-        ({"lr": math.nan}, "lr is nan; it must be"),
-        ({"lr": math.inf}, "lr is inf; it must be"),
-        ({"scale": 0.0}, "scale is 0.0; it must be"),
-        ({"scale": -0.1}, "scale is -0.1; it must be"),
-    ],
-    ids=str,
-)
-def test_a_wrong_argument_gets_a_sentence(arguments: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(AssignmentError, match=sentence):
-        embedding.fit(random_likes(5, 8), **arguments)
+WRONG = [("dim", 0), ("iterations", -1), ("lr", math.nan), ("lr", math.inf), ("scale", 0.0)]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG)
+def test_a_wrong_argument_gets_a_sentence(name: str, value: Any) -> None:
+    with pytest.raises(AssignmentError, match=f"{name} is {value}; it must be finite and above"):
+        embedding.fit(random_likes(5, 8), **{name: value})
+    with pytest.raises(AssignmentError, match="optimiser is 'adamw'; choose one of sgd, momentum"):
+        embedding.fit(random_likes(5, 8), optimiser="adamw")
 
 
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.needs(name)) for name in ("mps", "cuda")]
 )
-def test_a_run_elsewhere_ends_where_one_on_the_cpu_does(name: str) -> None:
-    there, here = (
-        embedding.fit(random_likes(40, 60), 4, "sgd", 1e-3, 50, device=device)
-        for device in (name, "cpu")
-    )
+def test_another_device_ends_where_the_cpu_does(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = embedding.fit(random_likes(40, 60), 4, "sgd", 1e-3, 50)
+    monkeypatch.setenv("ASSIGNMENT_DEVICE", name)
+    there = embedding.fit(random_likes(40, 60), 4, "sgd", 1e-3, 50)
     assert there.final == pytest.approx(here.final, rel=1e-3)
-
-
-def test_the_device_is_the_one_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    devices = ["cpu"]
-    monkeypatch.setattr(settings, "device", devices.pop)
-    embedding.fit(random_likes(5, 8), 2, iterations=1, device="cpu")
-    assert devices
-    embedding.fit(random_likes(5, 8), 2, iterations=1)
-    assert not devices
-
-
-# --- the floor ------------------------------------------------------------------------------------
 
 
 def lowest_by_scipy(likes: Likes, dim: int) -> float:
@@ -149,8 +119,11 @@ def test_the_floor_is_what_scipy_finds_on_the_literal_cost(dim: int, seed: int) 
 )
 @pytest.mark.needs("real_data")
 def test_the_real_floor_is_reached_from_a_random_start_too(dim: int, rel: float) -> None:
-    lowest, found = (embedding.find_floor(real_likes(), dim, seed).value for seed in (None, 0))
-    assert found == pytest.approx(lowest, rel=rel)
+    likes = movielens.build_likes(movielens.load())
+    lowest, found = (embedding.find_floor(likes, dim, seed) for seed in (None, 0))
+    assert found.value == pytest.approx(lowest.value, rel=rel)
+    fast, vectors = build_cost(likes), torch.from_numpy(found.vectors)
+    assert abs(fast(vectors.float()) - fast(vectors)) < 1e-6 * fast.constant, "good in float32, too"
 
 
 @pytest.mark.parametrize("dim", [1, 6, 9, 12])

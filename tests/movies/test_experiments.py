@@ -67,18 +67,19 @@ def test_the_other_experiments_on_the_sample() -> None:
     one = study()
     assert one.film_map(perplexity=5)["places"].shape == ((one.liked.count >= 5).sum(), 2)
     assert one.overshoot(1e-6)["sizes"].shape == (50,)
-    halves = one.halves()
+    halves, found = one.halves(), one.held_out(dims=(4, 8))
     assert halves["first"].shape == halves["second"].shape == (len(halves["movies"]), 10)
-    judged = one.held_out(dims=(4, 8))
-    assert judged["recall"].shape == judged["ndcg"].shape == (6, len(judged["users"]))
-    assert judged["by_dim"].shape == (2, len(judged["users"]))
+    assert found["recall"].shape == found["ndcg"].shape == (6, len(found["users"]))
+    assert found["by_dim"].shape == (2, len(found["users"]))
+
+
+@pytest.fixture(autouse=True)
+def records(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "RECORDS", data_folder / "records")
 
 
 @pytest.mark.parametrize("name", small(study()))
-def test_a_recorded_run_is_found_and_other_likes_are_another(
-    name: str, data_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(runs, "RECORDS", data_folder / "records")
+def test_a_recorded_run_answers_for_its_likes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     one = study()
     first = small(one)[name]()
     with monkeypatch.context() as patch:
@@ -88,45 +89,31 @@ def test_a_recorded_run_is_found_and_other_likes_are_another(
     assert small(other)[name]().name != first.name
 
 
-def test_other_films_get_their_own_lists(
-    data_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(runs, "RECORDS", data_folder / "records")
-    one = study()
-    other = replace(one, films=one.films[::-1])
+def test_other_films_get_their_own_lists() -> None:
+    one, other = study(), replace(study(), films=study().films[::-1])
     for name in ("descent", "floor"):
         lists = small(one)[name]()["lists"]
         assert (small(other)[name]()["lists"] == lists[..., ::-1, :]).all(), name
 
 
-@pytest.mark.parametrize(
-    "config",
-    [
-        experiments.Descent("a", (1, 2), "adam", 0.1),
-        experiments.FloorSearch("a", (1, 2)),
-        experiments.FilmMap("a"),
-        experiments.Overshoot("a", 0.1),
-        experiments.Halves("a"),
-        experiments.HeldOutLikes("a"),
-    ],
-    ids=lambda config: type(config).__name__,
-)
+@pytest.mark.parametrize("config", [
+    experiments.Descent("a", (1, 2), "adam", 0.1), experiments.FloorSearch("a", (1, 2)),
+    experiments.FilmMap("a"), experiments.Overshoot("a", 0.1), experiments.Halves("a"),
+    experiments.HeldOutLikes("a"),
+], ids=lambda config: type(config).__name__)  # fmt: skip
 def test_every_value_of_a_config_makes_another_run(config: Any) -> None:
     assert_every_value_counts(config)
 
 
 def test_likes_have_a_fingerprint_of_their_content() -> None:
     liked = study().liked
-    fewer = replace(liked, matrix=liked.matrix[1:], users=liked.users[1:])
-    others = [
-        liked,
-        fewer,
-        replace(liked, threshold=4.5),
-        replace(liked, movies=liked.movies + 1),
-        replace(liked, users=liked.users + 1),
-    ]
-    assert len({one.fingerprint for one in others}) == len(others)
-    assert replace(liked).fingerprint == liked.fingerprint
+    changes: list[Any] = [
+        {"matrix": liked.matrix[1:], "users": liked.users[1:]}, {"threshold": 4.5},
+        {"movies": liked.movies + 1}, {"users": liked.users + 1}, {},
+    ]  # fmt: skip
+    *others, same = (replace(liked, **change).fingerprint for change in changes)
+    assert same == liked.fingerprint
+    assert len({same, *others}) == 5
 
 
 def run_of(losses: list[float], diverged: bool = False) -> Run:
@@ -140,5 +127,4 @@ def test_the_table_tells_how_close_and_how_soon() -> None:
     table = experiments.convergence_table(found, 10.0).set_index("run").T
     assert table["good"].to_list() == ["0.125", 2, "0.1 %", "0.5 %", "1", "2.00", "cpu"]
     assert table["bad"].to_list() == ["0.125", "1, then infinite", "-", "-", "-", "-", "cpu"]
-    assert experiments.seconds_within(found["good"], 10.1) == 2.0
-    assert experiments.seconds_within(found["bad"], 10.1) is None
+    assert [experiments.seconds_within(run, 10.1) for run in found.values()] == [2.0, None]

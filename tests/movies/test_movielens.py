@@ -37,40 +37,25 @@ NO_STARS = ["4.2", "nan", "inf", "-inf", "0", "0.0", "5.5", "-1.0", "", "four", 
 NO_STARS += ["0_4.0", "٤", "4e0", "0x4", "1000", "4.0000001", ".5", "4."]
 Fault = tuple[str, str, str | bytes, int, str]
 FAULTS: list[Fault] = [  # a file, what stands there once, what instead, the line, the reason
-    # the file as a whole, and its columns
     (M, MOVIES, "", 1, "the file is empty, expected 'movieId,title,genres'"),
-    (R, RATINGS, b"\xef\xbb\xbf", 1, "the file is empty, expected 'userId,movieId,rating,timestam"),
     (R, RATINGS, HEADER, 1, "there is a header but not one row"),
     (R, RATINGS, "<!DOCTYPE html>\n<p>404</p>\n", 1, "columns are '<!DOCTYPE html>', expected"),
     (M, MOVIES, MOVIES.encode("utf-16"), 1, "the columns are"),
-    (M, MOVIES, MOVIES.replace("\n", "\r"), 1, "the columns are"),
-    (R, "userId,movieId", "movieId,userId", 1, "columns are 'movieId,userId,rating,timestamp'"),
-    (R, HEADER + "\n", "", 1, "columns are '1,1,4,964982703'"),
-    # rows
     (R, "0.5,964981247", "0.5", 3, "expected 4 fields, found 3 in '1,2,0.5'"),
-    (R, "964982224", "964982224,x", 4, "expected 4 fields, found 5"),
     (R, "964981247\n", "x\r\n", 3, "timestamp is 'x', expected a whole number"),
     (M, "Jumanji", "Jumanji, The", 3, "expected 3 fields, found 4"),
-    (M, "(1995),Adventure\n", "(1995)\n", 3, "expected 3 fields, found 2"),
-    (R, "1,2,0.5", "\n1,2,0.5", 3, "expected 4 fields, found 1 in ''"),
     (R, "964982224\n", "964982224\n\n", 5, "expected 4 fields, found 1 in ''"),
-    # numbers and ratings
     *((R, "7,1,5.0", f"{n},1,5.0", 4, f"userId is {n!r}, expected a whole") for n in NO_NUMBERS),
     *((R, "7,1,5.0", f"7,{n},5.0", 4, f"movieId is {n!r}, expected a wh") for n in NO_NUMBERS),
     *((R, "964981247", n, 3, f"timestamp is {n!r}, expected a whole numb") for n in NO_NUMBERS),
     *((M, "2,Jum", f"{n},Jum", 3, f"movieId is {n!r}, expected a whole n") for n in NO_NUMBERS),
     *((R, "1,2,0.5", f"1,2,{n}", 3, f"rating is {n!r}, expected 0.5 to 5") for n in NO_STARS),
-    # between rows, and between files
     (R, "7,1,5.0", "1,2,5.0", 4, "user 1 already rated movie 2 on line 3"),
     (M, "3,", "1,", 4, "movieId 1 was already listed"),
-    (R, "7,1,5.0", "7,4,5.0", 4, "movieId 4 is not in movies.csv"),
-    (M, MOVIES, "movieId,title,genres\n3,C,D", 2, "2 films of ratings.csv are not listed; movies"),
-    # text
-    (M, "Jumanji (1995)", "", 3, "movieId 2 has no title"),
+    (M, "2,Jum", "4,Jum", 4, "the list ends without movieId 2, which is rated on line 3 of"),
     (M, "Jumanji (1995)", "  ", 3, "movieId 2 has no title"),
     (M, "Jumanji", b"Jumanj\xed", 3, "title is 'Jumanj\ufffd (1995)', expected UTF-8 text"),
     (M, "Jumanji", "Juma\0nji", 3, r"title is 'Juma\x00nji (1995)', expected UTF-8 text"),
-    (R, "7,1,5.00,964982224", "\0" * 17, 4, r"expected 4 fields, found 1 in '\x00"),
     (M, "Jumanji", '"Jumanji', 3, "expected 3 fields, found 2"),
     (M, '(1995)"', '(1995)" x', 4, "title is '\"American President, The (1995)\" x', expected"),
     (M, "Toy Story (1995)", '"Toy\nStory"', 2, "expected 3 fields, found 1"),
@@ -91,16 +76,6 @@ def test_fault_is_refused_with_file_line_and_reason(
     path.write_bytes(content.replace(old.encode(), instead))
     expected = re.escape(f"{path}, line {line}: ") + ".*" + re.escape(reason) + ".*make data"
     with pytest.raises(RatingsError, match=expected):
-        movielens.read(tmp_path)
-
-
-@pytest.mark.parametrize("name", [M, R])
-def test_a_missing_file_and_a_folder_in_its_place_are_named(tmp_path: Path, name: str) -> None:
-    (write(tmp_path) / name).unlink()
-    with pytest.raises(AssignmentError, match=rf"{name} missing in .*make data"):
-        movielens.read(tmp_path)
-    (tmp_path / name).mkdir()
-    with pytest.raises(AssignmentError, match=rf"{name} is a (folder|directory)"):
         movielens.read(tmp_path)
 
 
@@ -169,7 +144,9 @@ def test_likes_and_colikes_equal_a_count_over_sets(
     data = MovieLens(ratings, pd.DataFrame(), files.Source("made up", "other", ""))
     likes = {pair for pair, halves in rated.items() if halves / 2 >= threshold}
     if not likes:
-        with pytest.raises(AssignmentError, match=f"No rating reaches {threshold} stars.* up to "):
+        with pytest.raises(
+            AssignmentError, match=f"No rating reaches {threshold} stars; choose up to"
+        ):
             movielens.build_likes(data, threshold)
         return
     liked = movielens.build_likes(data, threshold)
@@ -191,8 +168,7 @@ def test_facts_of_the_official_files() -> None:
     assert data.source.origin == "official"
     pd.testing.assert_frame_equal(data.ratings, pd.read_csv(folder / R))
     movies = pd.read_csv(folder / M, index_col="movieId")
-    assert data.movies["title"].equals(movies["title"].str.strip())
-    assert data.movies["genres"].equals(movies["genres"])
+    assert data.movies[["title", "genres"]].equals(movies.assign(title=movies["title"].str.strip()))
     assert (len(data.ratings), len(data.movies)) == (100_836, 9_742)
     liked = movielens.build_likes(data)
     assert len(liked.movies) == 6_298

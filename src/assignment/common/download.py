@@ -1,8 +1,7 @@
 """One file from the internet, whole or not at all; and the archives that datasets come in.
 
-The pinned SHA-256 decides, not the transport: a slow host or an unknown mirror can cost time, never
-correctness. Bytes gather in ``NAME.part``, which survives an interruption and is continued where it
-stopped; only a verified file gets the real name.
+The pinned SHA-256 decides: an unknown mirror can cost time, never correctness. Bytes gather in
+``NAME.part``, which an interruption leaves to be continued; only a verified file gets the name.
 """
 
 import os
@@ -31,18 +30,13 @@ from assignment.common import settings
 from assignment.common.files import Source, fingerprint, sha256, write_whole
 from assignment.common.settings import AssignmentError, Mode
 
-CHUNK = 1 << 16
 BACKOFF_SECONDS = 1.0
 MEND = "For the official one, delete it and run `make data`."
 PROBE_SECONDS = 6.0  # long enough to see a host's steady speed, short enough to wait for
 
 
 class DownloadError(AssignmentError):
-    """The file cannot be had; says why each source failed and how to put it in place by hand."""
-
-
-class TooSlowError(DownloadError):
-    """The file could be had, but not within the patience given; what came stays for next time."""
+    """The file cannot be had, or not soon; what came of it stays for next time."""
 
 
 class _SourceError(Exception):
@@ -59,11 +53,6 @@ class RemoteFile:
     size: int  # bytes
     https_only: bool = False  # refuse any other transport, also from a mirror or after a redirect
 
-    def sources(self) -> tuple[str, ...]:
-        """Addresses to try: under ``ASSIGNMENT_MIRROR`` where that is set, else the official."""
-        mirror = os.environ.get("ASSIGNMENT_MIRROR", "").strip().rstrip("/")
-        return (f"{mirror}/{self.name}",) if mirror else self.urls
-
 
 @dataclass(frozen=True)
 class Effort:
@@ -79,27 +68,14 @@ BRIEF = Effort(patience=300.0, attempts=2, timeout=10.0)
 
 
 def fetch(file: RemoteFile, folder: Path, effort: Effort = PATIENT) -> Path:
-    """Return the verified local path of a file, downloading what is missing of it.
-
-    Raises `TooSlowError` where the rest would take longer than the effort's patience, and
-    `DownloadError` where no source gives the file; what was in place before is still there.
-    """
+    """Return the verified path of a file, downloading what is missing; else `DownloadError`."""
     path = folder / file.name
     with _disk_errors_in_words(file.name, folder):
-        if not (fault := _fault(file, path)):
-            return path
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock", timeout=0):
-            # Another process may have put it there meanwhile.
-            failures = _try_sources(file, path, effort) if _fault(file, path) else []
-    if failures:
-        reasons = "".join(f"  - {failure}\n" for failure in failures)
-        raise DownloadError(
-            f"{file.name} ({megabytes(file.size)}) is needed, found {fault} in {folder}, "
-            f"and no source gave it:\n{reasons}"
-            f"What arrived so far is kept and continued next time. By hand: get it from "
-            f"{file.urls[0]} and put it at {path} (SHA-256 {file.sha256})."
-        )
+        if _fault(file, path):
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{path}.lock", timeout=0):
+                if fault := _fault(file, path):  # no other process has put it there meanwhile
+                    _download(file, path, effort, fault)
     return path
 
 
@@ -109,28 +85,28 @@ def megabytes(size: float) -> str:
 
 
 def _fault(file: RemoteFile, path: Path) -> str:
-    """Say what is wrong with the file in place; nothing where it is the right one."""
-    if not _is_file(path):
+    if not path.is_file():
         return "no file"
     if _size(path) < file.size:
         return f"a damaged file (cut short, {_size(path):,} of {file.size:,} bytes)"
     return "" if sha256(path) == file.sha256 else "a damaged file (its checksum differs)"
 
 
-def _try_sources(file: RemoteFile, path: Path, effort: Effort) -> list[str]:
-    """Go through the sources; empty when the verified file is in place, else why each failed."""
-    failures, part = [], path.with_name(f"{path.name}.part")
-    for url in file.sources():
+def _download(file: RemoteFile, path: Path, effort: Effort, fault: str) -> None:
+    mirror = os.environ.get("ASSIGNMENT_MIRROR", "").strip().rstrip("/")
+    part, reasons = path.with_name(f"{path.name}.part"), ""
+    for url in (f"{mirror}/{file.name}",) if mirror else file.urls:
         try:
             _Transfer(file, url, part, effort).run()
+            return os.replace(part, path)
         except _SourceError as error:
-            failures.append(f"{_harmless(url)}: {_harmless(str(error))}")
-        else:
-            os.replace(part, path)
-            return []
-    if not _size(part):
-        part.unlink(missing_ok=True)
-    return failures
+            reasons += f"  - {_harmless(url)}: {_harmless(str(error))}\n"
+    raise DownloadError(
+        f"{file.name} ({megabytes(file.size)}) is needed, found {fault} in {path.parent}, "
+        f"and no source gave it:\n{reasons}"
+        f"What arrived so far is kept and continued next time. By hand: get it from "
+        f"{file.urls[0]} and put it at {path} (SHA-256 {file.sha256})."
+    )
 
 
 @dataclass
@@ -145,7 +121,6 @@ class _Transfer:
     began: float = field(default_factory=time.monotonic)
 
     def run(self) -> None:
-        """Return when the file is whole and its checksum right."""
         start = most = _size(self.part)
         idle = 0
         while True:
@@ -164,7 +139,6 @@ class _Transfer:
                 time.sleep(BACKOFF_SECONDS * 2 ** max(idle - 1, 0))
 
     def request(self, start: int) -> None:
-        """Ask for the file from byte `start` on; return when it is whole."""
         if start < self.file.size:  # else all its bytes are here from last time
             self.insist_on_https(self.url)
             with _open(self.url, start, self.effort.timeout) as response:
@@ -175,7 +149,6 @@ class _Transfer:
             raise _SourceError("what it sent has the wrong checksum and was thrown away")
 
     def receive(self, response: Any, start: int) -> None:
-        """Write a response to the part, from byte `start` on."""
         file, due = self.file, self.file.size - start
         announced = response.headers.get("Content-Length")
         kind = response.headers.get_content_type()
@@ -183,27 +156,18 @@ class _Transfer:
             raise _SourceError(f"it sends {announced or 'some'} bytes of {kind}, expected {due:,}")
         progress = tqdm(None, file.name, file.size, False, initial=start, unit="B", unit_scale=True)
         with self.part.open("ab" if start else "wb") as out, progress:
-            try:
-                while due:
-                    chunk = _read(response, due)
-                    due -= out.write(chunk)
-                    progress.update(len(chunk))
-                    self.check_speed(len(chunk), due)
-            except ConnectionError:
-                if announced is None:
-                    out.truncate(start)  # it may have been whole, and something else
-                raise
-
-    def check_speed(self, received: int, due: int) -> None:
-        """Give up where the speed seen so far means more waiting than the reader agreed to."""
-        self.received += received
-        elapsed = time.monotonic() - self.began
-        rest = due * elapsed / self.received
-        if elapsed > PROBE_SECONDS and rest > self.effort.patience:
-            raise TooSlowError(
-                f"{self.file.name} ({megabytes(self.file.size)}) comes slowly: about "
-                f"{rest / 60:,.0f} more minutes. What arrived is kept; `make data` continues it."
-            )
+            while due:
+                chunk = _read(response, due)
+                due -= out.write(chunk)
+                progress.update(len(chunk))
+                self.received += len(chunk)
+                elapsed = time.monotonic() - self.began
+                rest = due * elapsed / self.received
+                if elapsed > PROBE_SECONDS and rest > self.effort.patience:
+                    raise DownloadError(
+                        f"{file.name} ({megabytes(file.size)}) comes slowly: about {rest / 60:,.0f}"
+                        " more minutes. What arrived is kept; `make data` continues it."
+                    )
 
     def insist_on_https(self, url: str) -> None:
         if self.file.https_only and not url.startswith("https://"):
@@ -211,7 +175,6 @@ class _Transfer:
 
 
 def _open(url: str, start: int, timeout: float) -> Any:
-    """Request an address from byte `start` on; returns the response, its body still to come."""
     try:
         request = Request(url, headers={"Range": f"bytes={start}-"} if start else {})
         if "@" in (request.host or ""):
@@ -219,8 +182,7 @@ def _open(url: str, start: int, timeout: float) -> Any:
         return build_opener(_Handler).open(request, timeout=timeout)
     except HTTPError as error:
         error.close()
-        again = error.code >= 500 or error.code in (408, 429)
-        failure = ConnectionError if again else _SourceError
+        failure = ConnectionError if error.code in (408, 429, *range(500, 600)) else _SourceError
         raise failure(f"HTTP {error.code} {error.reason}") from None
     except (ValueError, InvalidURL):  # whose words may hold a password
         raise _SourceError("not an address, or one with a login; mend ASSIGNMENT_MIRROR") from None
@@ -236,10 +198,9 @@ class _Handler(HTTPHandler, HTTPSHandler):
 
     def do_open(self, http_class: Any, req: Any, **http_conn_args: Any) -> Any:
         connection = http_class(req.host, timeout=req.timeout, **http_conn_args)
-        late = threading.Event()
+        deadline = time.monotonic() + 2 * req.timeout
 
         def end() -> None:
-            late.set()
             with suppress(OSError, AttributeError):  # it is not connected yet, or no longer
                 connection.sock.shutdown(socket.SHUT_RDWR)
 
@@ -249,13 +210,13 @@ class _Handler(HTTPHandler, HTTPSHandler):
             return super().do_open(lambda *_, **__: connection, req, **http_conn_args)
         finally:
             watchdog.cancel()
-            if late.is_set():
+            if time.monotonic() > deadline:
                 raise TimeoutError("timed out before the answer began")
 
 
 def _read(response: Any, due: int) -> bytes:
     try:
-        chunk: bytes = response.read1(min(CHUNK, due))  # read() would lose a part
+        chunk: bytes = response.read1(min(1 << 16, due))  # read() would lose a part
     except (OSError, HTTPException) as error:
         raise ConnectionError(str(error) or type(error).__name__) from None
     if not chunk:
@@ -301,15 +262,14 @@ class Archive:
         whole = fingerprint(digests)
         if settings.mode() is Mode.SAMPLE:
             return Source(f"{self.name} layout", "SAMPLE", "synthetic, drawn from a seed", whole)
-        other = ", ".join(name for name in digests if digests[name] != self.files[name])
-        if other:
+        if other := ", ".join(name for name in digests if digests[name] != self.files[name]):
             detail = f"readable, but not the official content: {other} changed or cut short. {MEND}"
             return Source(self.name, "other", detail, whole)
         detail = f"{len(digests)} of {len(digests)} files match their pinned SHA-256"
         return Source(self.name, "official", detail, whole)
 
     def _missing(self, folder: Path) -> list[str]:
-        return [name for name in self.files if not _is_file(folder / name)]
+        return [name for name in self.files if not (folder / name).is_file()]
 
     def _unpack(self, archive: Path, folder: Path, names: list[str]) -> None:
         zipped = archive.suffix == ".zip"
@@ -318,12 +278,6 @@ class Archive:
             for name in names:
                 with read(f"{self.folder}/{name}") as member:
                     write_whole(folder / name, partial(shutil.copyfileobj, member))
-
-
-def _is_file(path: Path) -> bool:
-    if path.is_dir():
-        raise DownloadError(f"{path} is a folder, where a file should be. {MEND}")
-    return path.is_file()
 
 
 @contextmanager
@@ -336,6 +290,6 @@ def _disk_errors_in_words(what: str, folder: Path) -> Iterator[None]:
         ) from None
     except OSError as error:
         raise DownloadError(
-            f"{what}: {error.filename or folder} cannot be read or written "
+            f"{what}: {error.filename2 or error.filename or folder} cannot be read or written "
             f"({error.strerror or error}). Mend that, or name another folder in ASSIGNMENT_DATA."
         ) from None

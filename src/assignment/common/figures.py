@@ -1,13 +1,9 @@
-"""What all figures share: one style, alternative text, and the sample's stamp.
-
-A figure carries its own alternative text, so that a notebook, a code host and a screen reader get
-the finding along with the picture.
-"""
+"""What all figures share: one style, alternative text, and the sample's stamp."""
 
 import functools
 import io
 from collections.abc import Callable, Iterable
-from typing import Any, ParamSpec, Protocol
+from typing import Any, ParamSpec
 
 import matplotlib as mpl
 from cycler import cycler
@@ -15,6 +11,7 @@ from matplotlib.figure import Figure as MatplotlibFigure
 
 from assignment.common import settings
 from assignment.common.files import write_if_possible
+from assignment.common.runs import Run
 
 PAGE_DPI = 100  # figures are as wide as the page at this density, and stored at twice it
 # Okabe and Ito's colours, told apart with every kind of colour vision; wine for their pale yellow.
@@ -37,7 +34,7 @@ Arguments = ParamSpec("Arguments")
 
 
 class Figure(MatplotlibFigure):
-    """A figure with alternative text that states its finding."""
+    """A figure whose finding reaches notebook, code host and screen reader as alternative text."""
 
     alt: str = ""
     records: str = ""  # the runs it was drawn from, with the beginning of their checksums
@@ -55,18 +52,11 @@ class Figure(MatplotlibFigure):
         return {"image/png": self.png(), "text/plain": f"Figure: {self.alt}"}, {"image/png": size}
 
 
-class _Run(Protocol):
-    @property
-    def name(self) -> str: ...
-    @property
-    def checksum(self) -> str: ...
-
-
-def save_figure(figure: Figure, name: str, made_from: Iterable[_Run] = ()) -> Figure:
+def save_figure(figure: Figure, name: str, made_from: Iterable[Run] = ()) -> Figure:
     """Save a figure in the figures folder, with the runs it was drawn from, and return it."""
     figure.records = ", ".join(sorted({f"{run.name} {run.checksum[:16]}" for run in made_from}))
-    picture = figure.png()
-    write_if_possible(settings.figures_folder() / f"{name}.png", lambda file: file.write(picture))
+    path = settings.figures_folder() / f"{name}.png"
+    write_if_possible(path, lambda file: file.write(figure.png()))
     return figure
 
 
@@ -102,8 +92,3 @@ def heatmap(axes: Any, numbers: Any, **how: Any) -> None:
     sns.heatmap(numbers, ax=axes, square=True, annot=True, **how)
     axes.tick_params(length=0, labelsize=7.5)
     axes.grid(visible=False)
-
-
-def plain_text(text: str) -> str:
-    """Escape dollars, which would begin mathematics: "$5 a Day" is the name of a film."""
-    return text.replace("$", r"\$")

@@ -16,13 +16,7 @@ CELL_SECONDS = 6 * 3600  # in train mode one cell may train for hours on a CPU
 
 
 def execute(path: Path, target: Path, environment: Mapping[str, str]) -> None:
-    """Run a notebook on a fresh kernel and write it, with its outputs, to another path.
-
-    Parameters
-    ----------
-    environment : mapping
-        Environment variables of the kernel, beside those of this process.
-    """
+    """Run a notebook on a fresh kernel, in a changed environment; write it with its outputs."""
     started = time.monotonic()
     report(f"{path.stem}: running ({environment.get('ASSIGNMENT_MODE', settings.mode())} mode)")
     notebook = nbformat.read(path, as_version=4)

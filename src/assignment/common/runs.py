@@ -1,10 +1,9 @@
 """A finished run, kept and found again by what was asked, never by a name.
 
 An experiment is a function of one frozen dataclass, its config, in which every input stands by
-value or by fingerprint. The hash of the config is the key under which its run is kept: no change of
-any input can return an old answer, and adding or reordering questions trains nothing again.
-Committed runs are in ``data/records/`` and never written by a reader; fresh ones go to
-``data/runs/``.
+value or by fingerprint. The hash of the config is the key under which its run is kept, so that no
+change of any input can return an old answer. Committed runs are in ``data/records/`` and never
+written by a reader; fresh ones go to ``data/runs/``.
 """
 
 import hashlib
@@ -17,7 +16,7 @@ import subprocess
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from operator import methodcaller
 from pathlib import Path
 from typing import Any
@@ -43,7 +42,7 @@ class Outcome:
 
 @dataclass(frozen=True, repr=False)
 class Run:
-    """One finished run."""
+    """One finished run; ``run["name"]`` is an array of it, or a number."""
 
     experiment: str
     config: Mapping[str, Any]  # what was asked, where it differs from the defaults
@@ -63,12 +62,10 @@ class Run:
         return f"{self.experiment}-{self.key[:12]}"
 
     def __getitem__(self, name: str) -> Any:
-        """Return an array, or the number where there is only one."""
         array = self.arrays[name]
         return array if array.ndim else array.item()
 
     def __repr__(self) -> str:
-        """One line."""
         return f"{self.name}: {self.facts['seconds']:,.0f} s on {self.facts['device']}"
 
 
@@ -78,11 +75,10 @@ def changed_fields(config: Any) -> Any:
     So a field that is added later, its default being the old behaviour, leaves all keys alone.
     """
     if is_dataclass(config):
-        values = {f.name: (getattr(config, f.name), f.default) for f in fields(config)}
         return {
-            name: changed_fields(value)
-            for name, (value, default) in values.items()
-            if default is MISSING or value != default
+            f.name: changed_fields(getattr(config, f.name))
+            for f in fields(config)
+            if getattr(config, f.name) != f.default
         }
     if isinstance(config, list | tuple):
         return [changed_fields(value) for value in config]
@@ -90,13 +86,10 @@ def changed_fields(config: Any) -> Any:
 
 
 def obtain(experiment: Callable[..., Outcome], config: Any, *inputs: Any) -> Run:
-    """Return the run that was asked for: a kept one, or a new one.
-
-    The config is a frozen dataclass; the inputs, data to work on, are in it by their fingerprints.
-    """
+    """Return a kept run or a new one; the inputs are in the config by their fingerprints."""
     asked = request(experiment, config)
     if settings.mode() is Mode.SAMPLE:
-        return _compute(experiment, config, inputs, asked)
+        return _compute(asked, experiment, config, *inputs)
     if kept := _find(asked):
         return kept
     with _alone(runs_folder() / f"{asked.name}.lock"):
@@ -104,7 +97,7 @@ def obtain(experiment: Callable[..., Outcome], config: Any, *inputs: Any) -> Run
             return kept
         if settings.mode() is Mode.RECORDED:
             report(_announcement(asked))
-        return write_run(_compute(experiment, config, inputs, asked), runs_folder())
+        return write_run(_compute(asked, experiment, config, *inputs), runs_folder())
 
 
 def request(experiment: Callable[..., object], config: Any) -> Run:
@@ -123,9 +116,7 @@ def _find(asked: Run) -> Run | None:
     return None
 
 
-def _compute(
-    experiment: Callable[..., Outcome], config: Any, inputs: Sequence[Any], asked: Run
-) -> Run:
+def _compute(asked: Run, experiment: Callable[..., Outcome], config: Any, *inputs: Any) -> Run:
     started = time.monotonic()
     outcome = experiment(config, *inputs)
     arrays = {name: np.asarray(value) for name, value in outcome.arrays.items()}
@@ -226,7 +217,6 @@ def promote(stand_ins: Collection[str]) -> list[str]:
         if config.get("weights") in stand_ins:
             del config["weights"]
         kept.append(write_run(replace(run, config=config), RECORDS, must=True).name)
-    for run in fresh:
         for ending in (".json", ".npz", ".lock"):
             (runs_folder() / f"{run.name}{ending}").unlink(missing_ok=True)
     return kept
@@ -244,13 +234,7 @@ def summary(shown: Sequence[Run]) -> str:
 
 
 def differences(asked: Mapping[str, Any], kept: Mapping[str, Any]) -> list[str]:
-    """Name the single values in which two configs differ.
-
-    Examples
-    --------
-    >>> differences({"recipe": {"lr": 0.1, "epochs": 3}}, {"recipe": {"lr": 0.2, "epochs": 3}})
-    ['recipe.lr is 0.1, recorded 0.2']
-    """
+    """Name the single values in which two configs differ: recipe.lr is 0.1, recorded 0.2."""
     wanted, known = dict(_leaves(asked)), dict(_leaves(kept))
     return [
         f"{place} is {wanted.get(place, 'the default')}, recorded {known.get(place, 'the default')}"
@@ -273,10 +257,9 @@ def _leaves(config: Any, place: str = "") -> Iterator[tuple[str, str]]:
 
 def _announcement(asked: Run) -> str:
     """Say what differs from the nearest committed run, and how long that one took."""
-    known = []
-    for path in RECORDS.glob(f"{asked.experiment}-*.json"):
-        about = json.loads(path.read_text(encoding="utf-8"))
-        known.append((differences(asked.config, about["config"]), about["facts"]))
+    paths = RECORDS.glob(f"{asked.experiment}-*.json")
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    known = [(differences(asked.config, each["config"]), each["facts"]) for each in records]
     if not known:
         return f"{asked.experiment}: there is no record of it; running it now."
     different, facts = min(known, key=lambda one: len(one[0]))
@@ -288,13 +271,7 @@ def _announcement(asked: Run) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Write a length of time for readers.
-
-    Examples
-    --------
-    >>> duration(12.3), duration(600)
-    ('12 s', '10 min')
-    """
+    """Write a length of time for readers, as in 12 s or 10 min."""
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 

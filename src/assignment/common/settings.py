@@ -1,8 +1,6 @@
-"""Where and how this runs: mode, device, precision, seeds, folders, and the tables that say so.
+"""Where and how this runs: mode, device, precision, seeds and folders.
 
-Everything a reader may choose is one environment variable (``ASSIGNMENT_MODE``, ``_DEVICE``,
-``_DATA``, ``_WEIGHTS``, ``_MIRROR``), read when it is needed and never cached, so that no import
-order and no earlier cell can change what a cell does.
+What a reader may choose is an environment variable, read when it is needed and never cached.
 """
 
 import os
@@ -37,20 +35,18 @@ class Mode(StrEnum):
 def mode() -> Mode:
     """Read the mode that ``ASSIGNMENT_MODE`` names, ``recorded`` where it names none."""
     asked = os.environ.get("ASSIGNMENT_MODE", "").strip().lower() or Mode.RECORDED
-    try:
-        return Mode(asked)
-    except ValueError:
+    if asked not in list(Mode):
         raise AssignmentError(
             f"ASSIGNMENT_MODE is {asked!r}; it must be one of {', '.join(Mode)}. "
             "Unset it for the default, recorded."
-        ) from None
+        )
+    return Mode(asked)
 
 
 def report(line: str) -> None:
     """Print a line, the one way the package does; what the console cannot write becomes "?"."""
     encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(line.encode(encoding, "replace").decode(encoding) + "\n")
-    sys.stdout.flush()
+    print(line.encode(encoding, "replace").decode(encoding), flush=True)  # noqa: T201
 
 
 def data_folder() -> Path:
@@ -74,10 +70,8 @@ def figures_folder() -> Path:
 
 
 def named_path(variable: str) -> Path | None:
-    """Return the path that an environment variable names, from the project's root if relative.
-
-    Not from the working directory: a notebook's kernel starts in ``notebooks/``, ``make`` does not.
-    """
+    """Return the path that an environment variable names, from the project's root if relative."""
+    # Not from the working directory: a notebook's kernel starts in notebooks/, make does not.
     named = os.environ.get(variable, "").strip()
     try:
         return (PROJECT / Path(named).expanduser()).resolve() if named else None
@@ -90,12 +84,11 @@ def named_path(variable: str) -> Path | None:
 def device() -> torch.device:
     """Choose CUDA, then Apple's MPS, then the CPU; ``ASSIGNMENT_DEVICE`` overrides."""
     asked = os.environ.get("ASSIGNMENT_DEVICE", "").strip().lower()
-    gpus = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    kinds = [*(kind for kind in gpus if gpus[kind]), "cpu"]
-    names = kinds + [f"{kind}:0" for kind in kinds]
-    if gpus["cuda"]:
-        names += [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-    if asked and asked not in names:
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    counts = {"cuda": gpus, "mps": int(torch.backends.mps.is_available()), "cpu": 1}
+    kinds = [kind for kind in counts if counts[kind]]
+    names = [f"{kind}:{index}" for kind in kinds for index in range(counts[kind])]
+    if asked and asked not in kinds + names:
         raise AssignmentError(
             f"ASSIGNMENT_DEVICE is {asked!r}, which is not on this machine. "
             f"Here there is: {', '.join(kinds)}. Unset it to choose the fastest of these."
@@ -105,18 +98,11 @@ def device() -> torch.device:
 
 def precision(on: torch.device) -> torch.dtype:
     """Choose the type for the network's products: bfloat16 where the device gains from it."""
-    probes = {"cuda": torch.cuda.is_bf16_supported, "cpu": cpu_has_bfloat16}
-    gains = on.type in probes and probes[on.type]()
+    gains = on.type == "cuda" and torch.cuda.is_bf16_supported()
+    if on.type == "cpu":  # without such units bfloat16 is emulated, and slower than float32
+        probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+        gains = any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
     return torch.bfloat16 if gains else torch.float32
-
-
-def cpu_has_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16 in hardware (AMX or AVX512-BF16).
-
-    Without such units bfloat16 is emulated, and slower than float32.
-    """
-    probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
 
 
 def seed_everything(seed: int = 0) -> None:
@@ -130,7 +116,5 @@ def seed_everything(seed: int = 0) -> None:
 
 def version_of(package: str) -> str:
     """Return the installed version of a package, in words where there is none."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"
+    found = metadata.distributions(name=package)
+    return next((each.version for each in found), "not installed")

@@ -7,7 +7,7 @@ import html
 import inspect
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -44,16 +44,13 @@ class Table:
         return f"{self.caption} [{SAMPLE_WARNING}]" if mode() is Mode.SAMPLE else self.caption
 
     def __repr__(self) -> str:
-        """Caption and columns, unbroken however wide."""
         return f"{self.title}\n{self.frame.to_string(index=False)}"
 
     def _repr_html_(self) -> str:
-        # pandas' own rendering, without its style block: code hosts strip styles.
         with pd.option_context("display.max_colwidth", None):
-            table = self.frame.to_html(index=False, border=0)
-        caption = f"<caption>{html.escape(self.title)}</caption>"
-        opening, rest = table.split(">", 1)
-        return f"{opening}>\n  {caption}{rest}"
+            table: str = self.frame.to_html(index=False, border=0)
+        opening = f">\n  <caption>{html.escape(self.title)}</caption>"
+        return table.replace(">", opening, 1)
 
 
 @dataclass(frozen=True)
@@ -65,42 +62,31 @@ class Description:
 
 
 @dataclass(frozen=True)
-class Banner:
-    """The first thing a reader sees: how the numbers below came about."""
-
-    mode: Mode
-
-    def __repr__(self) -> str:
-        """One line."""
-        return f"Mode: {self.mode} ({MODE_MEANING[self.mode]})"
-
-    def _repr_html_(self) -> str:
-        line = html.escape(repr(self))
-        return f"<h2>{line}</h2>" if self.mode is Mode.SAMPLE else f"<p><em>{line}</em></p>"
-
-
-@dataclass(frozen=True)
-class Listing:
-    """The source of a function, shown in a notebook so that what is read is what ran."""
+class Notice:
+    """A text, and what a notebook shows in its place, by MIME type."""
 
     text: str
+    shown: Mapping[str, str]
 
     def __repr__(self) -> str:
-        """Return the source."""
         return self.text
 
-    def _repr_markdown_(self) -> str:
-        return f"```python\n{self.text}```"
+    def _repr_mimebundle_(self, **_: object) -> Mapping[str, str]:
+        return self.shown
 
 
-def show_code(*functions: Callable[..., object]) -> Listing:
-    """Return the source of functions or classes, highlighted where a page can."""
-    return Listing("\n\n".join(inspect.getsource(function) for function in functions))
+def show_code(*functions: Callable[..., object]) -> Notice:
+    """Return the source of functions or classes, so that what is read is what ran."""
+    text = "\n\n".join(inspect.getsource(function) for function in functions)
+    return Notice(text, {"text/markdown": f"```python\n{text}```"})
 
 
-def banner() -> Banner:
-    """State the mode in words."""
-    return Banner(mode())
+def banner() -> Notice:
+    """State in words how the numbers below come about; the sample's banner is a heading."""
+    text = f"Mode: {mode()} ({MODE_MEANING[mode()]})"
+    line = html.escape(text)
+    sample = mode() is Mode.SAMPLE
+    return Notice(text, {"text/html": f"<h2>{line}</h2>" if sample else f"<p><em>{line}</em></p>"})
 
 
 def describe_setup(*sources: Source, seed: int = 0) -> Description:

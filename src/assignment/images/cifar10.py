@@ -9,14 +9,13 @@ import pickle
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from assignment.common.download import MEND, Archive, RemoteFile
-from assignment.common.files import Source, fingerprint
+from assignment.common.files import Source
 from assignment.common.settings import AssignmentError, Mode, mode
 from assignment.images.sample import SHAPES, draw_cifar10
 
@@ -42,11 +41,6 @@ ARCHIVE = Archive(
         "test_batch": "f53d8d457504f7cff4ea9e021afcf0e0ad8e24a91f3fc42091b8adef61157831",
     },
 )
-VALIDATION_SHARE = 0.1
-
-
-class BatchError(AssignmentError):
-    """A batch file is not the official one; names the file."""
 
 
 @dataclass(frozen=True)
@@ -79,64 +73,55 @@ class Cifar10:
         """SHA-256 of all images and labels: a run on other data is another run."""
         digest = hashlib.sha256()
         for split in (self.train, self.validation, self.test):
-            for part in (split.images, split.labels):
-                digest.update(part.cpu().numpy().tobytes())
+            digest.update(split.images.cpu().numpy().tobytes())
+            digest.update(split.labels.cpu().numpy().tobytes())
         return digest.hexdigest()
 
 
 def load(split: int = 0) -> Cifar10:
-    """Load CIFAR-10: synthetic in sample mode, else local files, else downloaded ones.
-
-    `split` seeds the choice of the validation images; all results use 0.
-    """
+    """Load CIFAR-10; `split` seeds the choice of the validation images, and all results use 0."""
     if mode() is not Mode.SAMPLE:
         return read(ARCHIVE.obtain(), split)
     images, labels = draw_cifar10()
     sha256 = hashlib.sha256(images.numpy().tobytes()).hexdigest()
     source = Source("CIFAR-10 layout", "SAMPLE", "synthetic, drawn from a seed", sha256)
-    return _divide(Split(images, labels), SHAPES, source, split)
+    return Cifar10(*_divide(images, labels, split), SHAPES, source)
 
 
 def read(folder: Path, split: int = 0) -> Cifar10:
-    """Read the official files (by name: the classes, five training batches, the test batch)."""
+    """Read the official files, by name: the classes, five training batches, the test batch."""
     source = ARCHIVE.source(folder)
-    meta, *batches = (_read_official(folder / name) for name in sorted(ARCHIVE.files))
-    pixels = torch.cat([torch.from_numpy(batch[b"data"]) for batch in batches])
-    labels = torch.cat([torch.tensor(batch[b"labels"]) for batch in batches])
-    classes = tuple(name.decode() for name in meta[b"label_names"])
-    return _divide(Split(pixels.view(-1, 3, 32, 32), labels), classes, source, split)
+    contents = []
+    for name, official in sorted(ARCHIVE.files.items()):
+        content = (folder / name).read_bytes()
+        if hashlib.sha256(content).hexdigest() != official:
+            raise AssignmentError(
+                f"{folder / name} was not opened: its checksum is not that of the official file. "
+                f"{MEND} Pictures of your own go into a `Cifar10` made of tensors."
+            )
+        # Safe: these very bytes have the SHA-256 of the official file, which runs nothing.
+        contents.append(pickle.loads(content, encoding="latin1"))
+    meta, *batches = contents
+    images = torch.cat([torch.from_numpy(batch["data"]) for batch in batches]).view(-1, 3, 32, 32)
+    labels = torch.cat([torch.tensor(batch["labels"]) for batch in batches])
+    return Cifar10(*_divide(images, labels, split), tuple(meta["label_names"]), source)
 
 
-def _read_official(path: Path) -> dict[bytes, Any]:
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != ARCHIVE.files[path.name]:
-        raise BatchError(
-            f"{path} was not opened: its checksum is not that of the official file. {MEND} "
-            "Pictures of your own go into a `Cifar10` made of tensors."
-        )
-    # Safe: these very bytes have the SHA-256 of the official file, which runs nothing.
-    return pickle.loads(content, encoding="bytes")  # type: ignore[no-any-return]
-
-
-def _divide(batches: Split, classes: tuple[str, ...], source: Source, split: int) -> Cifar10:
-    """Hold a tenth of five batches out for validation; the sixth is the test set."""
-    count = len(batches) * 5 // 6
-    held_out = validation_mask(batches.labels[:count], split)
-    positions = torch.arange(len(batches))
-    parts = positions[:count][~held_out], positions[:count][held_out], positions[count:]
-    train, validation, test = (Split(batches.images[p], batches.labels[p]) for p in parts)
-    return Cifar10(train, validation, test, classes, source)
+def _divide(images: Tensor, labels: Tensor, split: int) -> tuple[Split, Split, Split]:
+    count = len(labels) * 5 // 6  # the last of the six batches is the test set
+    held_out = validation_mask(labels[:count], split)
+    train = Split(images[:count][~held_out], labels[:count][~held_out])
+    validation = Split(images[:count][held_out], labels[:count][held_out])
+    return train, validation, Split(images[count:].clone(), labels[count:])  # a view would keep all
 
 
 def validation_mask(labels: Tensor, split: int = 0) -> Tensor:
     """Mark a tenth of every class for validation, the same on every machine: bool [N]."""
-    # The legacy generator, because its stream is frozen: the split outlives numpy's versions.
-    generator = np.random.RandomState(split)
+    generator = np.random.RandomState(split)  # legacy: the same stream in every version of numpy
     mask = torch.zeros(len(labels), dtype=torch.bool)
     for label in labels.unique():
-        members = (labels == label).nonzero().squeeze(1)
-        chosen = generator.permutation(len(members))[: round(len(members) * VALIDATION_SHARE)]
-        mask[members[torch.from_numpy(chosen)]] = True
+        members = generator.permutation((labels == label).nonzero().squeeze(1).numpy())
+        mask[members[: round(len(members) * 0.1)]] = True
     return mask
 
 
@@ -145,9 +130,6 @@ def first_per_class(data: Cifar10, each: int) -> Cifar10:
     labels = data.train.labels
     members = [(labels == label).nonzero()[:each, 0] for label in range(len(data.classes))]
     chosen = torch.cat(members).sort().values
-    source = replace(
-        data.source,
-        detail=f"{data.source.detail}; {each} training images of each class",
-        sha256=fingerprint({"whole": data.source.sha256, "training images of each class": str(each)}),
-    )
-    return replace(data, train=Split(data.train.images[chosen], labels[chosen]), source=source)
+    train = Split(data.train.images[chosen], labels[chosen])
+    detail = f"{data.source.detail}; {each} training images of each class"
+    return replace(data, train=train, source=replace(data.source, detail=detail))

@@ -4,8 +4,8 @@ What a figure shows is its `alt`, a sentence of the caller where the data alone 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import cycle, zip_longest
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,34 +18,31 @@ from assignment.common.figures import GREY, PAGE_DPI, PALETTE, Figure, heatmap, 
 from assignment.images.cifar10 import Split
 from assignment.images.predictions import Predictions, calibration, top_correct, top_incorrect
 
+EACH = 6  # images of a class among the examples
 FEWEST = 10  # images in a bin whose accuracy is worth a dot
 MARKERS = "os^Dv"  # lines differ in grey, too
+ByModel = Mapping[str, Predictions]
 
 
 @styled
 def class_examples(
-    split: Split, classes: Sequence[str], augment: Callable[[Tensor], Tensor], columns: int = 6
+    split: Split, classes: Sequence[str], augment: Callable[[Tensor], Tensor]
 ) -> Figure:
-    """Draw the first images of every class, and beside them the same images augmented.
+    """Draw six images of every class, and beside them the same images augmented.
 
-    Parameters
-    ----------
-    augment : callable
-        uint8 [N, 3, 32, 32] to float images of the same shape in [0, 1].
-    columns : int
-        Images per class.
+    `augment` turns uint8 [N, 3, 32, 32] into float images of the same shape in [0, 1].
     """
-    chosen = torch.cat([(split.labels == k).nonzero()[:columns, 0] for k in range(len(classes))])
+    chosen = torch.cat([(split.labels == k).nonzero()[:EACH, 0] for k in range(len(classes))])
     originals = split.images[chosen]
     figure = new_figure(
-        7, 5.6, f"{columns} training images of each of the {len(classes)} classes; on the right "
+        7, 5.6, f"{EACH} training images of each of the {len(classes)} classes; on the right "
         "the same images mirrored and shifted at random, still easy to recognise.",
     )  # fmt: skip
     left, right = figure.subplots(1, 2)
     left.set_title("as stored (32 x 32 pixels)")
     right.set_title("the same, as a training step sees them")
     for axes, images in ((left, originals / 255), (right, augment(originals))):
-        axes.imshow(_mosaic(images.cpu(), len(classes), columns))
+        axes.imshow(_mosaic(images.cpu(), len(classes)))
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
     left.set_yticks([34 * (k + 0.5) - 1 for k in range(len(classes))], classes)
@@ -54,26 +51,20 @@ def class_examples(
     return figure
 
 
-def _mosaic(images: Tensor, rows: int, columns: int, gap: int = 2) -> np.ndarray:
-    """Float images [rows * columns, 3, H, W] to one picture [., ., 3] with white gaps."""
-    padded = torch.nn.functional.pad(images, (0, gap, 0, gap), value=1.0)
-    _, _, height, width = padded.shape
-    grid = padded.view(rows, columns, 3, height, width).permute(0, 3, 1, 4, 2)
-    return grid.reshape(rows * height, columns * width, 3)[:-gap, :-gap].numpy()
+def _mosaic(images: Tensor, rows: int) -> np.ndarray:
+    """Float images [rows * EACH, 3, 32, 32] to one picture [., ., 3] with white gaps."""
+    padded = torch.nn.functional.pad(images, (0, 2, 0, 2), value=1.0)
+    grid = padded.view(rows, EACH, 3, 34, 34).permute(0, 3, 1, 4, 2)
+    return grid.reshape(34 * rows, 34 * EACH, 3)[:-2, :-2].numpy()
 
 
 @styled
 def learning_curves(
     histories: Mapping[str, np.ndarray], best: Mapping[str, int], alt: str
 ) -> Figure:
-    """Draw loss and accuracy by epoch, one row per run.
+    """Draw loss and accuracy by epoch, one row per run, and mark the best epoch, counted from 1.
 
-    Parameters
-    ----------
-    histories : mapping of str to array [epochs, 4]
-        With the columns of `training.EpochMetrics`.
-    best : mapping of str to int
-        The epoch, from 1, whose weights were kept.
+    A history is an array [epochs, 4] with the columns of `training.EpochMetrics`.
     """
     figure = new_figure(7, 2.5 * len(histories) + 0.3, alt)
     panels = figure.subplots(len(histories), 2, squeeze=False)
@@ -82,12 +73,11 @@ def learning_curves(
         for axes, column, label in ((losses, 0, "loss (nats)"), (accuracies, 1, "accuracy")):
             axes.plot(epochs, history[:, column], "o--", ms=3, label="training, while it learned")
             axes.plot(epochs, history[:, column + 2], "o-", ms=3, label="validation")
-            axes.axvline(best[name], color=GREY, lw=0.8, ls=":", label="epoch that was kept")
+            axes.axvline(best[name], color=GREY, lw=0.8, ls=":", label="best epoch")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.set(xlabel="epoch", ylabel=label, title=name)
         accuracies.yaxis.set_major_formatter(PercentFormatter(1.0))
-    lines, names = figure.axes[0].get_legend_handles_labels()
-    figure.legend(lines, names, loc="outside upper center", ncols=3)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return figure
 
 
@@ -95,17 +85,7 @@ def learning_curves(
 def accuracy_lines(
     accuracies: Mapping[str, Mapping[int, float]], label: str, alt: str, doubling: bool = False
 ) -> Figure:
-    """Draw validation accuracy against a whole number, one line per method.
-
-    Parameters
-    ----------
-    accuracies : mapping of str to mapping of int to float
-        Method to number to accuracy.
-    label : str
-        What the number is.
-    doubling : bool
-        Whether the axis is logarithmic.
-    """
+    """Draw validation accuracy against a number that `label` names, one line per method."""
     figure = new_figure(7, 3, alt)
     axes = figure.subplots()
     for (method, points), marker in zip(accuracies.items(), cycle(MARKERS), strict=False):
@@ -122,7 +102,7 @@ def accuracy_lines(
 
 
 @styled
-def reliability_diagram(predictions: Mapping[str, Mapping[str, Predictions]], alt: str) -> Figure:
+def reliability_diagram(predictions: Mapping[str, ByModel], alt: str) -> Figure:
     """Draw accuracy against confidence, a panel per model and a line per variant of it.
 
     A bin of fewer than ten images tells nothing and is not drawn; it counts in the error.
@@ -130,24 +110,20 @@ def reliability_diagram(predictions: Mapping[str, Mapping[str, Predictions]], al
     figure = new_figure(7, 3.7, alt)
     panels = figure.subplots(1, len(predictions), sharey=True, squeeze=False)[0]
     for axes, (model, variants) in zip(panels, predictions.items(), strict=True):
-        axes.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls=":", label="as sure as right")
+        axes.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls=":", label="perfect calibration")
         for (variant, predicted), marker in zip(variants.items(), cycle(MARKERS), strict=False):
             bins = calibration(predicted)
             enough = bins.count >= FEWEST
-            label = f"{variant} (ECE {bins.error:.1%})"
-            axes.plot(
-                bins.confidence[enough], bins.accuracy[enough], marker=marker, ms=4, label=label
-            )
+            points = bins.confidence[enough], bins.accuracy[enough]
+            axes.plot(*points, marker=marker, ms=4, label=f"{variant} (ECE {bins.error:.1%})")
         axes.set(xlabel="mean confidence", title=model, xlim=(0, 1.02), ylim=(0, 1.02))
         axes.legend(loc="upper left", fontsize=8)
-    panels[0].set_ylabel("share that is right")
+    panels[0].set_ylabel("accuracy")
     return figure
 
 
 @styled
-def confusion_matrices(
-    predictions: Mapping[str, Predictions], classes: Sequence[str], alt: str
-) -> Figure:
+def confusion_matrices(predictions: ByModel, classes: Sequence[str], alt: str) -> Figure:
     """Draw the errors of each model by true and predicted class; the diagonal is left out."""
     figure = new_figure(7, 4.4, alt)
     panels = figure.subplots(1, len(predictions), sharey=True, squeeze=False)[0]
@@ -155,9 +131,8 @@ def confusion_matrices(
     errors = [np.where(diagonal, 0, predicted.confusion) for predicted in predictions.values()]
     for axes, model, counts in zip(panels, predictions, errors, strict=True):
         heatmap(
-            axes, counts, mask=diagonal, fmt="d", annot_kws={"fontsize": 6.5}, cmap="Blues",
-            vmin=0, vmax=np.max(errors), cbar=False, xticklabels=classes, yticklabels=classes,
-            linewidths=0.3,
+            axes, counts, mask=diagonal, fmt="d", annot_kws={"size": 6.5}, cmap="Blues", cbar=False,
+            vmin=0, vmax=np.max(errors), xticklabels=classes, yticklabels=classes, linewidths=0.3,
         )  # fmt: skip
         axes.set(title=f"{model}: {counts.sum():,} errors", xlabel="predicted")
     panels[0].set_ylabel("true")
@@ -165,9 +140,7 @@ def confusion_matrices(
 
 
 @styled
-def class_accuracies(
-    predictions: Mapping[str, Predictions], classes: Sequence[str], alt: str
-) -> Figure:
+def class_accuracies(predictions: ByModel, classes: Sequence[str], alt: str) -> Figure:
     """Draw the accuracy of every class under each model, the hardest class at the bottom."""
     figure = new_figure(7, 3.2, alt)
     axes = figure.subplots()
@@ -191,8 +164,7 @@ LEFTS = (MARGIN, MARGIN + HALF * PITCH + MIDDLE)
 SHORT = {"airplane": "plane", "automobile": "auto"}  # so that a label is no wider than its image
 
 
-@dataclass(frozen=True)
-class GridHalf:
+class GridHalf(NamedTuple):
     """A title and the images behind it, five at most; fewer leave white blanks."""
 
     title: str
@@ -214,16 +186,13 @@ def image_grid(
     figure.set_layout_engine("none")
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0), frameon=False)
     axes.set_axis_off()
-    axes.set_autoscale_on(False)
     for left, heading in zip(LEFTS, headings, strict=True):
         axes.text(left + HALF * PITCH / 2, HEADING / 2, heading, ha="center", va="center")
     for row, halves in enumerate(rows):
         top = HEADING + row * ROW
         for left, half in zip(LEFTS, halves, strict=True):
-            axes.text(
-                left - 8, top + THUMB / 2, half.title, rotation=90, ha="right", va="center",
-                fontsize=8,
-            )  # fmt: skip
+            place = left - 8, top + THUMB / 2
+            axes.text(*place, half.title, rotation=90, ha="right", va="center", fontsize=8)
             for column, image in enumerate(half.images[:HALF]):
                 x = left + column * PITCH
                 pixels = split.images[image].permute(1, 2, 0).cpu().numpy()

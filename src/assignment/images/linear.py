@@ -1,7 +1,6 @@
 """A linear layer, the features that it reads, and its distance from the optimum.
 
-Regularised logistic regression is convex: it has one lowest loss, which another program must find
-too. Whatever is left between the two is a matter of training, not of the model.
+Regularised logistic regression is convex: another program must find the same lowest loss.
 """
 
 import copy
@@ -20,34 +19,29 @@ from assignment.images.resnet import Backbone
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """Which features of an image are used: of these stages at these sizes, side by side.
-
-    With `mirror`, every feature is the mean of the image's and its mirror image's.
-    """
+    """Which features of an image are used: of these stages at these sizes, side by side."""
 
     sizes: tuple[int, ...] = (224,)
     stages: tuple[str, ...] = ("layer4",)
-    mirror: bool = False
+    mirror: bool = False  # every feature is the mean of the image's and its mirror image's
     statistics: Statistics = IMAGENET
 
     def __post_init__(self) -> None:
         if unknown := set(self.stages) - FEATURE_NAMES:
             raise AssignmentError(f"No features {unknown}; choose from {sorted(FEATURE_NAMES)}.")
 
-    def inputs(self, size: int) -> list[Preprocessing]:
-        """Return how an image is given to the network at one of the sizes."""
-        plain = Preprocessing(size_for_mode(size), statistics=self.statistics)
-        return [plain, replace(plain, mirrored=True)] if self.mirror else [plain]
-
     def all_inputs(self) -> list[Preprocessing]:
         """Return every way in which an image is given to the network."""
-        return [preprocessing for size in self.sizes for preprocessing in self.inputs(size)]
+        sides = (False, True) if self.mirror else (False,)
+        ways = [(size_for_mode(size), mirrored) for size in self.sizes for mirrored in sides]
+        return [Preprocessing(*way, self.statistics) for way in ways]
 
     def compute(self, backbone: Backbone, images: Tensor) -> Tensor:
         """Return the features of images uint8 [N, 3, 32, 32], float32 [N, D]."""
         columns = []
         for size in self.sizes:
-            found = [cached_features(backbone, images, p) for p in self.inputs(size)]
+            inputs = replace(self, sizes=(size,)).all_inputs()
+            found = [cached_features(backbone, images, each) for each in inputs]
             columns += [torch.stack([f[stage] for f in found]).mean(0) for stage in self.stages]
         return torch.cat(columns, dim=1)
 
@@ -79,14 +73,11 @@ class SoftmaxRegression(nn.Module):
 
 @dataclass(frozen=True)
 class OptimalityGap:
-    """The objective, mean cross-entropy plus penalty, as trained and as scikit-learn solves it.
-
-    `agreement` is the share of other images for which both layers predict the same class.
-    """
+    """The objective, mean cross-entropy plus penalty, as trained and as scikit-learn solves it."""
 
     reached: float
     optimum: float
-    agreement: float
+    agreement: float  # share of other images for which both layers predict the same class
 
     @property
     def gap(self) -> float:
@@ -102,20 +93,16 @@ def optimality_gap(
         raise ValueError("scikit-learn solves the same problem for weight_decay > 0 and 3+ classes")
     from sklearn.linear_model import LogisticRegression  # half a second that few readers need
 
-    layer = copy.deepcopy(layer).cpu()
+    layer, optimum = copy.deepcopy(layer).cpu(), copy.deepcopy(layer).cpu()
     train, others = (split.to(torch.device("cpu")) for split in (train, others))
     solver = LogisticRegression(C=1 / (weight_decay * len(train)), tol=1e-6, max_iter=3000)
     standardised = (train.images - layer.mean) / layer.deviation
     solver.fit(standardised.double().numpy(), train.labels.numpy())
-    optimum = copy.deepcopy(layer)
-    with torch.no_grad():
-        optimum.linear.weight.copy_(torch.from_numpy(solver.coef_))
-        optimum.linear.bias.copy_(torch.from_numpy(solver.intercept_))
-        same = layer(others.images).argmax(1) == optimum(others.images).argmax(1)
-
-    def objective(model: SoftmaxRegression) -> float:
+    optimum.linear.weight.data.copy_(torch.from_numpy(solver.coef_))
+    optimum.linear.bias.data.copy_(torch.from_numpy(solver.intercept_))
+    same = layer(others.images).argmax(1) == optimum(others.images).argmax(1)
+    objectives = []
+    for model in (layer.double(), optimum.double()):
         loss = functional.cross_entropy(model(train.images.double()), train.labels)
-        return (loss + weight_decay / 2 * model.linear.weight.square().sum()).item()
-
-    agreement = same.double().mean().item()
-    return OptimalityGap(objective(layer.double()), objective(optimum.double()), agreement)
+        objectives.append((loss + weight_decay / 2 * model.linear.weight.square().sum()).item())
+    return OptimalityGap(objectives[0], objectives[1], same.double().mean().item())

@@ -20,15 +20,13 @@ def to_float(images: Tensor) -> Tensor:
 
 
 def resize(images: Tensor, size: int) -> Tensor:
-    """Bilinear resize of float images [N, 3, H, W] to [N, 3, size, size].
-
-    Only ever used to enlarge. Antialiasing changes nothing then, and MPS does not have it.
-    """
+    """Enlarge float images [N, 3, H, W] to [N, 3, size, size], bilinearly."""
     before = images.shape[-1]
     if size < before:
         raise ValueError(f"cannot resize {before} px down to {size} px: only enlarging")
     if size == before:
         return images
+    # Antialiasing changes nothing when images grow, and MPS does not have it.
     return functional.interpolate(images, size=(size, size), mode="bilinear", align_corners=False)
 
 
@@ -40,10 +38,7 @@ def normalise(images: Tensor, statistics: Statistics = IMAGENET) -> Tensor:
 
 
 def prepare(images: Tensor, size: int, statistics: Statistics = IMAGENET) -> Tensor:
-    """uint8 [N, 3, 32, 32] to network input: normalised first, while there are few pixels.
-
-    Enlarging averages neighbours with weights that sum to one, so the order does not matter.
-    """
+    """uint8 [N, 3, 32, 32] to network input: normalised first, while there are few pixels."""
     return resize(normalise(to_float(images), statistics), size)
 
 
@@ -54,11 +49,9 @@ def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def random_crop(images: Tensor, max_shift: int, generator: torch.Generator) -> Tensor:
-    """Shift each image by up to `max_shift` pixels each way, the border reflected: a random crop.
-
-    The generator lives on the CPU, so that a seed draws the same crops on every device.
-    """
+    """Shift each image by up to `max_shift` pixels each way, the border reflected: a crop."""
     padded = functional.pad(images, [max_shift] * 4, mode="reflect")
+    # Drawn on the CPU, so that a seed draws the same crops on every device.
     shifts = torch.randint(0, 2 * max_shift + 1, (2, len(images)), generator=generator)
     top, left = shifts.to(images.device).view(2, -1, 1, 1, 1)
     image, channel, row, column = (torch.arange(n, device=images.device) for n in images.shape)

@@ -16,17 +16,10 @@ from torch.nn import functional
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Logits, float [N, C], of some images, and their labels, int64 [N].
+    """Some images' logits and labels."""
 
-    Examples
-    --------
-    >>> predictions = Predictions(torch.tensor([[2.0, 0.0], [1.0, 0.0]]), torch.tensor([0, 1]))
-    >>> predictions.accuracy, predictions.confusion.tolist()
-    (0.5, [[1, 0], [1, 0]])
-    """
-
-    logits: Tensor
-    labels: Tensor
+    logits: Tensor  # float [N, C]
+    labels: Tensor  # int64 [N]
 
     def __post_init__(self) -> None:
         rows, classes = self.logits.shape if self.logits.ndim == 2 else (0, 0)
@@ -40,11 +33,6 @@ class Predictions:
             raise ValueError(f"labels must be whole numbers (int64) from 0 to {classes - 1}")
         if not self.logits.isfinite().all():
             raise ValueError("some logits are not finite: the model has diverged")
-
-    @cached_property
-    def log_probabilities(self) -> Tensor:
-        """float64 [N, C]."""
-        return self.logits.double().log_softmax(1)
 
     @cached_property
     def predicted(self) -> Tensor:
@@ -74,7 +62,7 @@ class Predictions:
     @property
     def loss(self) -> float:
         """Mean cross-entropy, in nats."""
-        return functional.nll_loss(self.log_probabilities, self.labels).item()
+        return functional.cross_entropy(self.logits.double(), self.labels).item()
 
     @cached_property
     def confusion(self) -> np.ndarray:
@@ -109,15 +97,9 @@ def top_incorrect(
     return most_confident(predictions, ~predictions.correct & (of_class == label), count)
 
 
-def wilson_interval(share: float, count: int, level: float = 0.95) -> tuple[float, float]:
-    """Return the Wilson interval of a share of `count` images.
-
-    Examples
-    --------
-    >>> [round(end, 3) for end in wilson_interval(0.9, 1000)]
-    [0.88, 0.917]
-    """
-    found = stats.binomtest(round(share * count), count).proportion_ci(level, method="wilson")
+def wilson_interval(share: float, count: int) -> tuple[float, float]:
+    """Return the 95 % Wilson interval of a share of `count` images."""
+    found = stats.binomtest(round(share * count), count).proportion_ci(method="wilson")
     return float(found.low), float(found.high)
 
 
@@ -155,24 +137,20 @@ class Calibration:
 def calibration(predictions: Predictions, bins: int = 15) -> Calibration:
     """Sort predictions into bins of equal width by confidence, and compare with the accuracy."""
     confidence = predictions.log_confidence.exp()
-    # A bin is open below and closed above: (0, 1/15], (1/15, 2/15], ...
-    edge = (confidence * bins).ceil()
+    edge = (confidence * bins).ceil()  # closed above: (0, 1/15], (1/15, 2/15], ...
     _, place, count = edge.unique(return_inverse=True, return_counts=True)
-    mean, accuracy = (
-        torch.bincount(place, values.double()) / count
-        for values in (confidence, predictions.correct)
-    )
+    mean = torch.bincount(place, confidence) / count
+    accuracy = torch.bincount(place, predictions.correct.double()) / count
     error = ((mean - accuracy).abs() * count).sum() / len(confidence)
     return Calibration(mean.numpy(), accuracy.numpy(), count.numpy(), error.item())
 
 
 def fit_temperature(predictions: Predictions) -> float:
     """Return the number to divide logits by so that the loss on these images is lowest."""
-
-    def loss(log_temperature: float) -> float:
-        return apply_temperature(predictions, math.exp(log_temperature)).loss
-
-    return math.exp(optimize.minimize_scalar(loss, bounds=(-3, 3), method="bounded").x)
+    found = optimize.minimize_scalar(
+        lambda log: apply_temperature(predictions, math.exp(log)).loss, bounds=(-3, 3)
+    )
+    return math.exp(found.x)
 
 
 def apply_temperature(predictions: Predictions, temperature: float) -> Predictions:

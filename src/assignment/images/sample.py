@@ -63,16 +63,11 @@ def _masks(labels: NDArray[np.int64], generator: np.random.Generator) -> NDArray
         "slope": inside & (np.mod(x + y, 1.4 * period) < 0.7 * period),
         "dots": inside & (np.hypot(column - period / 2, row - period / 2) < 0.3 * period),
     }
-    wanted = [labels[:, None, None] == label for label in range(len(SHAPES))]
-    drawn = np.select(wanted, [masks[shape] for shape in SHAPES])
-    return np.asarray(drawn, dtype=np.float64)
+    return np.stack([masks[shape] for shape in SHAPES])[labels, np.arange(count)].astype(float)
 
 
 class SmallBackbone(nn.Module):
-    """A narrow convolutional network with ResNet's names, seeded and untrained.
-
-    Its frozen features are random projections: good enough to tell simple shapes apart.
-    """
+    """A narrow convolutional network with ResNet's names; untrained, yet it tells shapes apart."""
 
     def __init__(self, seed: int = 0, width: int = 16) -> None:
         super().__init__()
@@ -81,24 +76,15 @@ class SmallBackbone(nn.Module):
             self.conv1 = nn.Conv2d(3, width, 3, padding=1, bias=False)
             self.bn1 = nn.BatchNorm2d(width)
             self.relu = nn.ReLU()
-            self.layer1 = _stage(width, width)
-            self.layer2 = _stage(width, 2 * width)
-            self.layer3 = _stage(2 * width, 4 * width)
-            self.layer4 = _stage(4 * width, 8 * width)
+            for stage, before, after in (1, 1, 1), (2, 1, 2), (3, 2, 4), (4, 4, 8):
+                convolution = nn.Conv2d(before * width, after * width, 3, padding=1, bias=False)
+                layers = convolution, nn.BatchNorm2d(after * width), nn.ReLU(), nn.MaxPool2d(2)
+                self.add_module(f"layer{stage}", nn.Sequential(*layers))
             self.fc = nn.Linear(8 * width, 1000)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [N, 3, H, W] to what `fc` makes of the pooled features."""
-        x = self.relu(self.bn1(self.conv1(images)))
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = stage(x)
-        return self.fc(x.mean((2, 3)))  # type: ignore[no-any-return]
-
-
-def _stage(before: int, after: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(before, after, 3, padding=1, bias=False),
-        nn.BatchNorm2d(after),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-    )
+        *stages, fc = self.children()
+        for stage in stages:
+            images = stage(images)
+        return fc(images.mean((2, 3)))  # type: ignore[no-any-return]

@@ -55,6 +55,7 @@ class FastCost:
     n: Tensor  # float32 [movies, 1]
     constant: float  # ||X||^2, the cost of V = 0
     sum_dtype: torch.dtype  # the sums that make up the cost: float64 where the device has it
+    all_reduce: Callable[[Tensor], Tensor] = lambda part: part  # adds up processes' parts of A
 
     def __call__(self, vectors: Tensor) -> Any:
         """Return the cost of vectors [movies, dim]; its gradient is computed along with it."""
@@ -62,27 +63,18 @@ class FastCost:
 
     def cost_and_gradient(self, V: Tensor) -> tuple[Tensor, Tensor]:
         """Return the cost, a scalar, and its gradient [movies, dim]."""
-        gram = self._gram(V)  # V'V
+        # V'V in 16 slabs: one float32 sum over all films would lose a digit or two.
+        most = len(V) // 16 * 16
+        slabs, rest = V[:most].reshape(16, most // 16, V.shape[1]), V[most:]
+        gram = (slabs.mT @ slabs).sum(0, dtype=self.sum_dtype) + rest.T @ rest
         AV = self.A @ V
         squares = torch.linalg.vecdot(V, V)[:, None]  # ||v_i||^2
-        gradient = V @ gram.to(V.dtype)
-        gradient -= self.all_reduce(self.A_transposed @ AV)
+        gradient = (V @ gram.to(V.dtype)).sub_(self.all_reduce(self.A_transposed @ AV))
         gradient.addcmul_(V, self.n - squares)  # adds (n_i - ||v_i||^2) v_i
-        gradient *= 4
         squared = self._squared_norm(gram) - self._squared_norm(squares)
         mixed = self.all_reduce(self._squared_norm(AV))
         mixed -= (self.n * squares).sum(dtype=self.sum_dtype)
-        return squared - 2 * mixed + self.constant, gradient
-
-    def all_reduce(self, part: Tensor) -> Tensor:
-        """Add up over the processes that hold a part of the users: here one holds them all."""
-        return part
-
-    def _gram(self, V: Tensor) -> Tensor:
-        # In 16 slabs: one float32 sum over all films would lose a digit or two.
-        most = len(V) // 16 * 16
-        slabs, rest = V[:most].reshape(16, most // 16, V.shape[1]), V[most:]
-        return (slabs.mT @ slabs).sum(0, dtype=self.sum_dtype) + rest.T @ rest
+        return squared - 2 * mixed + self.constant, gradient.mul_(4)
 
     def _squared_norm(self, numbers: Tensor) -> Any:
         return torch.linalg.vector_norm(numbers, dtype=self.sum_dtype) ** 2
@@ -101,27 +93,18 @@ class _CostWithGradient(torch.autograd.Function):
         return ctx.saved_tensors[0] * upstream, None
 
 
-def build_cost(
-    likes: Likes, device: torch.device | str = "cpu", portable: bool | None = None
-) -> FastCost:
-    """Put the likes on a device; `portable`, the default on MPS, is dense and float32 only."""
-    device = torch.device(device)
-    portable = device.type == "mps" if portable is None else portable
-    A, constant = likes.matrix, squared_colikes(likes)
+def build_cost(likes: Likes, device: torch.device | str = "cpu") -> FastCost:
+    """Put the likes on a device; on MPS they are dense and float32 only."""
+    device, A = torch.device(device), likes.matrix
     n = torch.from_numpy(likes.count[:, None].astype(np.float32)).to(device)
-    if portable:
-        dense = torch.from_numpy(A.toarray().astype(np.float32)).to(device)
-        return FastCost(dense, dense.T, n, constant, torch.float32)
-    return FastCost(RowSums(A, device), RowSums(A.T, device), n, constant, torch.float64)
-
-
-def squared_colikes(likes: Likes) -> float:
-    """Sum X_ij^2 over i != j in blocks, from A'A or from AA', whichever is smaller."""
-    A = likes.matrix
-    rows = (A if A.shape[0] <= A.shape[1] else A.T).tocsr()  # ||A'A|| = ||AA'||
+    # ||X||^2 in blocks, from A'A or from AA', whichever is smaller.
+    rows = (A if A.shape[0] <= A.shape[1] else A.T).tocsr()
     total = -int((likes.count**2).sum())
     for start in range(0, rows.shape[0], BLOCK):
         block, later = rows[start : start + BLOCK], rows[start + BLOCK :]
         total += int(((block @ block.T).data ** 2).sum())
         total += 2 * int(((block @ later.T).data ** 2).sum())
-    return float(total)
+    if device.type == "mps":
+        dense = torch.from_numpy(A.toarray().astype(np.float32)).to(device)
+        return FastCost(dense, dense.T, n, float(total), torch.float32)
+    return FastCost(RowSums(A, device), RowSums(A.T, device), n, float(total), torch.float64)

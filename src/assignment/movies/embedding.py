@@ -17,8 +17,7 @@ from torch import Tensor
 from torch.optim import LBFGS, SGD, Adagrad, Adam, RMSprop
 from tqdm import tqdm
 
-from assignment.common import settings
-from assignment.common.settings import AssignmentError
+from assignment.common.settings import AssignmentError, device
 from assignment.movies.cost import Cost, build_cost
 from assignment.movies.movielens import Likes
 
@@ -36,29 +35,10 @@ OPTIMISERS: dict[str, partial[Any]] = {
 }
 
 
-@dataclass(frozen=True)
-class EmbeddingConfig:
-    """What decides a run; `scale` is the standard deviation of the numbers it starts from."""
-
-    dim: int
-    optimiser: str
-    lr: float
-    iterations: int
-    seed: int
-    scale: float
-
-    def __post_init__(self) -> None:
-        # Where the scale is 0, all vectors are: a saddle point, where the gradient is zero.
-        for name in ("dim", "lr", "iterations", "scale"):
-            if not 0 < (value := getattr(self, name)) < math.inf:
-                raise AssignmentError(f"{name} is {value}; it must be finite and above zero.")
-
-
 @dataclass(frozen=True, eq=False)
 class Embedding:
     """The result of a fit; the vectors of one that diverged are of no use."""
 
-    config: EmbeddingConfig
     losses: np.ndarray  # float64 [iterations + 1], fewer if diverged; good to 1e-6 of ||X||^2
     final: float  # the cost of `vectors` in float64, infinite if diverged
     vectors: np.ndarray  # float32 [movies, dim]
@@ -90,27 +70,24 @@ def fit(
     likes: Likes,
     dim: int = 50,
     optimiser: str = "adam",
-    lr: float | None = None,
+    lr: float | None = None,  # by default the optimiser's own
     iterations: int = 300,
     seed: int = 0,
-    scale: float = 0.1,
-    *,
-    device: torch.device | str | None = None,
-    snapshots: Collection[int] = (),
+    scale: float = 0.1,  # standard deviation at the start; at 0 the gradient is zero
+    snapshots: Collection[int] = (),  # steps after which to copy the vectors
 ) -> Embedding:
-    """Train vectors from a seeded random start; a run that diverges ends early.
-
-    `lr` is by default the optimiser's own; `snapshots` are steps after which to copy the vectors.
-    """
+    """Train vectors from a seeded random start; a run that diverges ends early."""
     if (build := OPTIMISERS.get(optimiser)) is None:
         raise AssignmentError(f"optimiser is {optimiser!r}; choose one of {', '.join(OPTIMISERS)}.")
     lr = build.keywords["lr"] if lr is None else lr
-    config = EmbeddingConfig(dim, optimiser, lr, iterations, seed, scale)
-    device = torch.device(device or settings.device())
-    cost = build_cost(likes, device)
+    for name, value in {"dim": dim, "lr": lr, "iterations": iterations, "scale": scale}.items():
+        if not 0 < value < math.inf:
+            raise AssignmentError(f"{name} is {value}; it must be finite and above zero.")
+    on = device()
+    cost = build_cost(likes, on)
     # A line search compares losses so close that float32 cannot tell them apart.
     dtype = cost.sum_dtype if optimiser == "lbfgs" else torch.float32
-    vectors = random_start(len(likes.movies), dim, seed, scale).to(device, dtype).requires_grad_()
+    vectors = random_start(len(likes.movies), dim, seed, scale).to(on, dtype).requires_grad_()
     losses: list[float] = []
     copies = {0: _numpy(vectors)} if 0 in snapshots else {}
     steps = descend(cost, vectors, build([vectors], lr=lr), iterations)
@@ -126,7 +103,7 @@ def fit(
     diverged = len(losses) <= iterations
     result = _numpy(vectors)
     final = math.inf if diverged else build_cost(likes)(torch.from_numpy(result).double()).item()
-    return Embedding(config, np.array(losses), final, result, seconds, diverged, copies)
+    return Embedding(np.array(losses), final, result, seconds, diverged, copies)
 
 
 def _numpy(vectors: Tensor) -> np.ndarray:

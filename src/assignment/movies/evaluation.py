@@ -1,8 +1,8 @@
 """Held-out likes: how good a ranking of the films is for a user.
 
 Every method gives scores [users, movies]; one function ranks them and compares the first n films
-with the likes held out. Most scores are inner products between one row per film (its vector, or its
-column of the likes, which gives the co-likes), so no movies x movies matrix is needed.
+with the likes held out. Most scores are inner products of one row per film (its vector, or its
+column of the likes), so no movies x movies matrix is needed.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,10 +17,10 @@ from scipy import linalg, sparse
 from assignment.common.settings import AssignmentError
 from assignment.movies.movielens import Likes
 
-Vectors: TypeAlias = NDArray[np.floating]
-Rows: TypeAlias = Vectors | sparse.csr_array
+Rows: TypeAlias = NDArray[np.floating] | sparse.csr_array
 Scores: TypeAlias = NDArray[np.float64]
 DIGITS = 9  # scores that agree to so many digits of the largest are tied: rounding decides nothing
+FEWEST = 5  # likes of a user from whom some are held out
 LAMBDAS = (10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0)
 
 
@@ -32,22 +32,14 @@ class HeldOut:
     held_out: Likes
 
 
-def hold_out(liked: Likes, share: float = 0.2, seed: int = 0, fewest: int = 5) -> HeldOut:
-    """Hold out a share of each user's likes, at least one and never all.
-
-    Users with fewer than `fewest` likes keep them all for training. What is held out depends on
-    `seed` and the userId alone, not on who else is in the data.
-    """
-    if not 0 < share < 1 or fewest < 2:
-        raise AssignmentError(
-            f"share is {share} and fewest is {fewest}; expected a share between 0 and 1, and at "
-            "least 2 likes, so that there is one to learn from and one to predict."
-        )
+def hold_out(liked: Likes, share: float = 0.2, seed: int = 0) -> HeldOut:
+    """Hold out a share of each user's likes, by seed and userId alone: at least one, never all."""
+    if not 0 < share < 1:
+        raise AssignmentError(f"share is {share}; expected a share between 0 and 1.")
     matrix = liked.matrix.sorted_indices()
-    held_out = matrix.copy()
-    held_out.data[:] = 0
+    held_out = matrix * 0  # the zeros stay stored until some become ones
     for user, start, end in zip(liked.users, matrix.indptr, matrix.indptr[1:], strict=False):
-        if (count := int(end - start)) >= fewest:
+        if (count := int(end - start)) >= FEWEST:
             size = min(max(int(share * count + 0.5), 1), count - 1)
             order = np.random.default_rng([seed, int(user)]).permutation(count)
             held_out.data[start + order[:size]] = 1
@@ -63,18 +55,17 @@ def row_norms(rows: Rows) -> NDArray[np.float64]:
 
 
 def score_films(rows: Rows, chosen: sparse.csr_array, cosine: bool) -> Scores:
-    """Score every film for every set of films, [sets, movies].
+    """Score every film, a row of `rows`, for every set of films, a row of `chosen`.
 
-    `rows` [movies, any] has one row per film; `chosen` [sets, movies] is 1 where a film belongs to
-    a set, such as the films that a user liked. A score is the mean inner product with the set, or
-    the cosine to the mean of the set's unit vectors (0 for a zero row).
+    `chosen` [sets, movies] is 1 where a film belongs to a set. A score is the mean inner product
+    with the set, or the cosine to the mean of the set's unit vectors (0 for a zero row).
     """
-    rows = rows.astype(np.float64)
-    norms = row_norms(rows)
-    if not np.isfinite(norms).all():
+    rows, norms = rows.astype(np.float64), row_norms(rows)
+    finite = np.isfinite(norms).sum()
+    if not finite == len(norms) == chosen.shape[1]:
         raise AssignmentError(
-            "Some vectors are not finite numbers, as after a run that diverged, so there is "
-            "nothing to rank. Take the vectors of a run that ended with a finite loss."
+            f"There are {len(norms)} vectors for {chosen.shape[1]} liked films, {finite} of them "
+            "finite: take those of a run on these likes, and of one that has not diverged."
         )
     if cosine:
         rows = sparse.diags_array(1 / np.where(norms > 0, norms, 1)) @ rows
@@ -86,10 +77,7 @@ def score_films(rows: Rows, chosen: sparse.csr_array, cosine: bool) -> Scores:
 
 
 def top_columns(scores: Scores, liked: Likes, n: int) -> NDArray[np.int64]:
-    """Columns of the n highest scores, best first, [sets, n].
-
-    Ties go to the film with more likes, then to the lower movieId. A score of -inf comes last.
-    """
+    """Columns of the n highest scores, [sets, n]; ties go to more likes, then the lower movieId."""
     order = np.lexsort((liked.movies, -liked.count))
     largest = np.abs(np.where(np.isfinite(scores), scores, 0)).max(axis=1, keepdims=True)
     rounded = np.round(scores / np.where(largest > 0, largest, 1), DIGITS)[:, order]
@@ -102,19 +90,17 @@ def score_by_popularity(train: Likes) -> Scores:
 
 
 def score_by_colikes(train: Likes, cosine: bool) -> Scores:
-    """Score film i by its mean co-likes X_ij with the user's films j, or by X_ij / sqrt(n_i n_j).
-
-    The diagonal that X leaves out concerns only films that the user likes, which are not ranked.
-    """
+    """Score film i by its mean X_ij with the films j of the user, or by X_ij / sqrt(n_i n_j)."""
+    # The diagonal that X leaves out concerns only films that the user likes, which are not ranked.
     return score_films(train.matrix.T.tocsr(), train.matrix, cosine)
 
 
-def score_by_vectors(train: Likes, vectors: Vectors, cosine: bool) -> Scores:
+def score_by_vectors(train: Likes, vectors: np.ndarray, cosine: bool) -> Scores:
     """Score a film by its cosine to the mean unit vector of the user's films, or inner product."""
     return score_films(vectors, train.matrix, cosine)
 
 
-def fit_known_films(train: Likes, fit: Callable[[Likes], Vectors]) -> Vectors:
+def fit_known_films(train: Likes, fit: Callable[[Likes], np.ndarray]) -> np.ndarray:
     """Fit vectors to the films with training likes; the others get a zero row, [movies, dim]."""
     known = train.count > 0
     found = fit(replace(train, matrix=train.matrix[:, known], movies=train.movies[known]))
@@ -127,25 +113,22 @@ def score_by_ease(train: Likes, regularisation: float) -> Scores:
     """Score by EASE (Steck, 2019): ridge regression of the likes on themselves, zero diagonal."""
     if not regularisation > 0:
         raise AssignmentError(f"lambda is {regularisation}; expected a number above 0.")
-    # EASE minimises |A - AB|^2 + lambda |B|^2 with diag(B) = 0 by B = I - P / diag(P), column by
-    # column, with P = (A'A + lambda I)^-1. There are fewer users than films, so neither P nor B is
-    # formed: with K = (AA' + lambda I)^-1, users x users, AP = KA and
-    # diag(P) = (1 - diag(A'KA)) / lambda.
+    # EASE minimises |A - AB|^2 + lambda |B|^2 with diag(B) = 0 by B = I - P / diag(P), where
+    # P = (A'A + lambda I)^-1. There are fewer users than films, so neither P nor B is formed:
+    # with K = (AA' + lambda I)^-1, AP = KA and diag(P) = (1 - diag(A'KA)) / lambda.
     A = train.matrix.toarray().astype(np.float64)
     KA = linalg.cho_solve(linalg.cho_factor(A @ A.T + regularisation * np.eye(len(A))), A)
     diagonal = (1 - (A * KA).sum(axis=0)) / regularisation
     return np.asarray(A - KA / diagonal)
 
 
-def choose_lambda(
-    train: Likes, lambdas: tuple[float, ...] = LAMBDAS, seed: int = 0, n: int = 10
-) -> dict[float, float]:
-    """EASE's mean NDCG for each lambda, best first, on likes held out from `train`."""
-    inner = hold_out(train, seed=seed)
+def choose_lambda(train: Likes) -> dict[float, float]:
+    """EASE's mean NDCG for each of `LAMBDAS`, best first, on likes held out from `train`."""
+    inner = hold_out(train)
     ndcg = {}
-    for value in lambdas:
+    for value in LAMBDAS:
         scores = score_by_ease(inner.train, value)
-        ndcg[value] = float(evaluate(scores, inner.train, inner.held_out, n).ndcg.mean())
+        ndcg[value] = float(evaluate(scores, inner.train, inner.held_out).ndcg.mean())
     return dict(sorted(ndcg.items(), key=lambda item: -item[1]))
 
 
@@ -173,13 +156,12 @@ def evaluate(scores: Scores, train: Likes, held_out: Likes, n: int = 10) -> Eval
         )
     relevant = held_out.matrix.toarray() > 0
     users = np.flatnonzero(relevant.any(axis=1))
-    relevant = relevant[users]
     if not len(users) or not 1 <= n <= len(train.movies):
         raise AssignmentError(
             f"There are {len(users)} users with held-out likes and n is {n}; expected at least one "
             f"user, and n from 1 to {len(train.movies)}."
         )
-    ranked = scores[users].astype(np.float64)
+    relevant, ranked = relevant[users], scores[users]
     lowest = ranked.min(axis=1, keepdims=True) - np.abs(ranked).max(axis=1, keepdims=True) - 1
     ranked = np.where(train.count > 0, ranked, lowest)
     ranked[train.matrix.toarray()[users] > 0] = -np.inf
@@ -190,15 +172,10 @@ def evaluate(scores: Scores, train: Likes, held_out: Likes, n: int = 10) -> Eval
     return Evaluation(n, train.users[users], hits.sum(axis=1) / possible, hits @ discount / ideal)
 
 
-def bootstrap_interval(
-    values: NDArray[np.float64], level: float = 0.95, draws: int = 2000, seed: int = 0
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean over users.
-
-    Two rankings of the same users are compared by the interval of their differences.
-    """
-    chosen = np.random.default_rng(seed).integers(len(values), size=(draws, len(values)))
-    low, high = np.quantile(values[chosen].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+def bootstrap_interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of the mean over users, or of a mean difference."""
+    chosen = np.random.default_rng(0).integers(len(values), size=(2000, len(values)))
+    low, high = np.quantile(values[chosen].mean(axis=1), [1 - 0.975, 0.975])
     return float(low), float(high)
 
 

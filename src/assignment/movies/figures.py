@@ -18,17 +18,7 @@ from scipy.cluster import hierarchy
 from scipy.spatial.distance import pdist
 from scipy.stats import spearmanr
 
-from assignment.common.figures import (
-    BLUE,
-    GREY,
-    ORANGE,
-    PALETTE,
-    Figure,
-    heatmap,
-    new_figure,
-    plain_text,
-    styled,
-)
+from assignment.common.figures import BLUE, GREY, PALETTE, Figure, heatmap, new_figure, styled
 from assignment.common.runs import Run
 from assignment.movies.movielens import Likes, MovieLens
 
@@ -47,19 +37,18 @@ def ratings_and_likes(data: MovieLens, liked: Likes, named: Sequence[str]) -> Fi
     left, right = figure.subplots(1, 2)
     colours = [BLUE if star >= liked.threshold else "#bbbbbb" for star in stars.index]
     left.bar(stars.index, stars, width=0.4, color=colours)
-    left.set(
-        xlabel="stars", ylabel="ratings", title=f"liked: {liked.threshold} stars or more (blue)"
-    )
+    left.set(xlabel="stars", ylabel="ratings")
+    left.set_title(f"liked: {liked.threshold} stars or more (blue)")
     right.loglog(np.arange(1, len(ranked) + 1), ranked, color=BLUE)
     offsets = [(-6, -5, "right", "top"), (6, 5, "left", "bottom")]
     for title, (dx, dy, across, along) in zip(named, cycle(offsets), strict=False):
         movie = data.movies.index[data.movies["title"] == title]
         count = liked.count[np.isin(liked.movies, movie)].sum()
         rank = (ranked > count).sum() + 1
-        right.plot(rank, count, "o", color=ORANGE, markersize=5)
+        right.plot(rank, count, "o", color=PALETTE[1], markersize=5)
         right.annotate(
-            plain_text(f"{title.rsplit(' (', 1)[0]}: {count}"), (rank, count), (dx, dy),
-            textcoords="offset points", ha=across, va=along,
+            f"{title.rsplit(' (', 1)[0]}: {count}", (rank, count), (dx, dy),
+            textcoords="offset points", ha=across, va=along, parse_math=False,
         )  # fmt: skip
     right.set(xlabel="film, by likes", ylabel="likes", title="likes per film")
     return figure
@@ -69,17 +58,11 @@ def ratings_and_likes(data: MovieLens, liked: Likes, named: Sequence[str]) -> Fi
 def colikes_picture(data: MovieLens, liked: Likes, films: int = 250, groups: int = 6) -> Figure:
     """Draw X for the most liked films: as it is, and with popularity divided out and films grouped.
 
-    Parameters
-    ----------
-    films : int
-        How many of the most liked films to show.
-    groups : int
-        Into how many groups their tree is cut; each is labelled with its median year.
+    A group, a branch of their tree, is labelled with its median year.
     """
     top = np.argsort(-liked.count, kind="stable")[:films]
     both = (liked.matrix[:, top].T @ liked.matrix[:, top]).toarray().astype(float)
     chance = np.outer(np.diag(both), np.diag(both))
-    cosine = both / np.sqrt(chance)
     # How many times more often than by chance two films are liked together.
     lift = np.log(both / chance * len(liked.users) + 0.1)
     np.fill_diagonal(lift, 0)
@@ -87,8 +70,6 @@ def colikes_picture(data: MovieLens, liked: Likes, films: int = 250, groups: int
     order = hierarchy.leaves_list(hierarchy.optimal_leaf_ordering(tree, pdist(lift)))
     group = hierarchy.fcluster(tree, groups, "maxclust")[order]
     years = data.movies["year"].loc[liked.movies[top[order]]].to_numpy(dtype=float)
-    for picture in (both, cosine):
-        np.fill_diagonal(picture, np.nan)
     edges = np.flatnonzero(np.diff(group, prepend=-1, append=-1))
     medians = [f"{np.nanmedian(years[i:j]):.0f}" for i, j in pairwise(edges)]
     figure = new_figure(
@@ -97,11 +78,12 @@ def colikes_picture(data: MovieLens, liked: Likes, films: int = 250, groups: int
         f"diagonal, whose films come, in the median, from {', '.join(medians)}.",
     )  # fmt: skip
     left, right = figure.subplots(1, 2)
-    grouped = cosine[np.ix_(order, order)]
+    grouped = (both / np.sqrt(chance))[np.ix_(order, order)]
     for axes, picture, gamma, title, what in (
         (left, both, 0.5, "X, ordered by likes", "users who liked both"),
         (right, grouped, 1, "X / sqrt(likes x likes), grouped", "cosine of likes"),
     ):
+        np.fill_diagonal(picture, np.nan)
         highest = float(np.nanquantile(picture, 0.999))
         image = axes.imshow(picture, cmap="viridis", norm=PowerNorm(gamma, 0, highest))
         axes.set(title=title, xticks=[], yticks=[], xlabel="film")
@@ -125,10 +107,7 @@ DASHED = {"Nesterov", "Adam, slow"}  # would hide momentum and RMSprop
 
 @styled
 def loss_curves(found: Mapping[str, Run], floor: float, finding: str) -> Figure:
-    """Draw the loss of descents against iteration, raw and above the floor, the lowest there is.
-
-    Runs that diverged end in a cross.
-    """
+    """Draw the loss of descents, raw and above the floor; a run that diverged ends in a cross."""
     figure = new_figure(7, 3.6, finding)
     left, right = figure.subplots(1, 2)
     styles = cycle([(colour, line) for line in ("-", "--") for colour in PALETTE])
@@ -147,23 +126,14 @@ def loss_curves(found: Mapping[str, Run], floor: float, finding: str) -> Figure:
                     transform=axes.get_xaxis_transform(), clip_on=False,
                 )  # fmt: skip
     every = np.concatenate([run["losses"] for run in found.values()])
+    top, nearest = 1.5 * every.max(), max((every.min() / floor - 1) / 2, 1e-6)
     left.axhline(floor, color=GREY, lw=0.8, ls=":")
-    left.set(
-        xlabel="iteration", ylabel="loss", title="loss", yscale="log",
-        ylim=(floor / 1.2, 1.5 * every.max()),
-    )  # fmt: skip
-    right.set(
-        xlabel="iteration + 1", ylabel="loss / floor - 1", title="how far above the floor",
-        xscale="log", yscale="log",
-        ylim=(max((every.min() / floor - 1) / 2, 1e-6), 1.5 * every.max() / floor),
-    )  # fmt: skip
-    _legend_below(figure)
+    left.set(xlabel="iteration", ylabel="loss", title="loss", yscale="log", ylim=(floor / 1.2, top))
+    right.set(xlabel="iteration + 1", ylabel="loss / floor - 1", title="how far above the floor")
+    right.set(xscale="log", yscale="log", ylim=(nearest, top / floor))
+    handles = left.get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=4, fontsize=8)
     return figure
-
-
-def _legend_below(figure: Figure) -> None:
-    lines, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(lines, labels, loc="outside lower center", ncols=4, fontsize=8)
 
 
 @styled
@@ -186,11 +156,7 @@ def overlap_matrix(overlaps: pd.DataFrame, finding: str) -> Figure:
 def overlap_against_loss(points: pd.DataFrame, finding: str) -> Figure:
     """Draw the overlap with the converged list against how far a run has come.
 
-    Parameters
-    ----------
-    points : DataFrame
-        Columns query, optimiser, above (loss / floor - 1), overlap (0 to 10), one row per run,
-        iteration and query.
+    Columns: query, optimiser, above (loss / floor - 1) and overlap (0 to 10).
     """
     queries = points["query"].unique()
     figure = new_figure(7, 2.9, finding)
@@ -201,15 +167,16 @@ def overlap_against_loss(points: pd.DataFrame, finding: str) -> Figure:
             some = points[(points["query"] == query) & (points["optimiser"] == optimiser)]
             # Overlaps are whole numbers: a little jitter keeps dots from hiding each other.
             jitter = generator.uniform(-0.2, 0.2, len(some))
-            axes.plot(
+            axes.semilogx(
                 some["above"].clip(lower=1e-6), some["overlap"] + jitter, "o", markersize=3,
                 color=COLOURS.get(optimiser, other), alpha=0.7, label=optimiser,
             )  # fmt: skip
-        axes.set(title=plain_text(query), xscale="log")
+        axes.set_title(query, parse_math=False)
         axes.set_xlabel("loss / floor - 1 (to the right: converged)", fontsize=7.5)
         axes.invert_xaxis()
     panels[0].set(ylabel="of the converged ten", ylim=(-0.5, 10.5))
-    _legend_below(figure)
+    handles = panels[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=4, fontsize=8)
     return figure
 
 
@@ -239,7 +206,7 @@ def dimension_curves(table: pd.DataFrame) -> Figure:
     above = (table["loss"] / table["floor"] - 1).clip(lower=1e-7)
     middle.plot(table["dimension"], above, "s-", color=BLUE)
     middle.set(ylabel="loss / floor - 1", yscale="log", title="how far above it")
-    right.plot(table["dimension"], table["seconds"], "o-", color=ORANGE)
+    right.plot(table["dimension"], table["seconds"], "o-", color=PALETTE[1])
     right.set(ylabel="seconds", title="time of the run", ylim=(0, None))
     for axes in (left, middle, right):
         axes.set(xlabel="dimension", xscale="log")
@@ -276,15 +243,9 @@ PLACES = [
 def film_map(
     places: np.ndarray, genres: Sequence[str], named: Mapping[int, str], finding: str
 ) -> Figure:
-    """Draw films in the plane, coloured by first genre, some with their names.
+    """Draw films at places [films, 2], coloured by first genre; names, by row, stand beside some.
 
-    Parameters
-    ----------
-    places : array [films, 2]
-    genres : sequence of str
-        The first genre of each film; the 8 most frequent get a colour.
-    named : mapping
-        Row to the name that is written beside it.
+    The 8 most frequent genres get a colour.
     """
     first = pd.Series(genres)
     frequent = first.value_counts().index[:8]
@@ -297,23 +258,21 @@ def film_map(
     axes.spines[:].set_visible(False)
     figure.legend(loc="outside lower center", ncols=5, fontsize=8, markerscale=3, handletextpad=0.1)
     figure.draw_without_rendering()
-    _write_names(axes, [(plain_text(name), *places[row]) for row, name in named.items()])
+    _write_names(axes, [(name, *places[row]) for row, name in named.items()])
     return figure
 
 
 def _write_names(axes: Axes, films: Sequence[tuple[str, float, float]]) -> None:
     """Write names beside their points, each at the nearest place that is still free."""
-    taken = [
-        Bbox.from_bounds(x - 6, y - 6, 12, 12)
-        for x, y in axes.transData.transform([place for _, *place in films])
-    ]  # no name hides a dot
+    dots = axes.transData.transform([place for _, *place in films])
+    taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in dots]  # no name hides a dot
     for name, x, y in sorted(films, key=lambda film: -film[2]):
         axes.plot(x, y, "o", color="black", mfc="none", markersize=6, mew=1.2, zorder=5)
         for dx, dy in PLACES:
             label = axes.annotate(
                 name, (x, y), (dx, dy), textcoords="offset points", fontsize=7.5,
                 ha="left" if dx > 1 else "right" if dx < -1 else "center", va="center",
-                arrowprops={"arrowstyle": "-", "lw": 0.5},
+                arrowprops={"arrowstyle": "-", "lw": 0.5}, parse_math=False,
                 path_effects=[withStroke(linewidth=2.5, foreground="white")],
             )  # fmt: skip
             label.get_window_extent()  # places it

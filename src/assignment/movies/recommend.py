@@ -1,16 +1,14 @@
 """A title in, ten titles out; and how far two such lists agree.
 
-Titles are compared by their names, without case, accents, punctuation, articles or the year, so
-that a film is found as it is remembered. A name that fits several films is refused, never guessed.
+Titles are compared without case, accents, punctuation and articles, and the year may be left out.
 """
 
 import difflib
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,29 +35,22 @@ class FilmError(AssignmentError):
     """A film cannot be found or asked for; says why, and what could be asked instead."""
 
 
-def spellings(name: str) -> tuple[str, str]:
+def spellings(name: str) -> list[str]:
     """Write a name as names are compared: with its article in front, and without any."""
     letters = unicodedata.normalize("NFKD", name.casefold()).translate(UNACCENTED)
     plain = "".join(c for c in letters if not unicodedata.combining(c)).strip()
     whole = TRAILING.sub(r"\2 \1", plain)
-    return _words(whole), _words(LEADING.sub("", whole))
-
-
-def _words(text: str) -> str:
-    joined = re.sub(r"['’.]", "", text)  # "L.A." is "LA", "Bug's" is "Bugs"
-    return " ".join(re.findall(r"\w+", joined)) or text  # "$" has no words
+    found = []
+    for text in (whole, LEADING.sub("", whole)):
+        joined = re.sub(r"['’.]", "", text)  # "L.A." is "LA", "Bug's" is "Bugs"
+        found.append(" ".join(re.findall(r"\w+", joined)) or text)  # "$" has no words
+    return found
 
 
 def alternative_titles(title: str) -> list[str]:
-    """List the names in a title without its year: all of it, the first, the ones in parentheses.
-
-    Examples
-    --------
-    >>> alternative_titles("Seven (a.k.a. Se7en) (1995)")
-    ['Seven (a.k.a. Se7en)', 'Seven', 'Se7en']
-    """
+    """List the names in a title: all but the year, what comes first, what is in parentheses."""
     whole = YEAR.sub("", title)
-    return list(dict.fromkeys([whole, ALTERNATIVE.sub("", whole), *ALTERNATIVE.findall(whole)]))
+    return [whole, ALTERNATIVE.sub("", whole), *ALTERNATIVE.findall(whole)]
 
 
 @dataclass(frozen=True)
@@ -72,18 +63,10 @@ class Neighbours:
     rows: Rows  # [movies, any], in the order of `liked.movies`
     cosine: bool  # whether the score is the cosine or the inner product of rows
 
-    def __post_init__(self) -> None:
-        if (found := self.rows.shape[0]) != (expected := len(self.liked.movies)):
-            raise AssignmentError(
-                f"There are {found} vectors for {expected} liked films: take the vectors that were "
-                "fitted to these likes."
-            )
-
     def similar(self, films: Film | Sequence[Film], n: int = 10) -> pd.DataFrame:
-        """Return the n films nearest to a film, or to several together; never one of these.
+        """Tabulate by movieId the n films nearest to a film, or to several together.
 
-        Several are asked for by the mean of their unit vectors (a cosine) or by their mean score
-        (an inner product). The table is indexed by movieId.
+        Several ask by the mean of their unit vectors (a cosine) or by their mean inner product.
         """
         query = np.unique(self._find_all(films))
         (scores,), (best,) = self._best(query[None, :], n)
@@ -94,40 +77,36 @@ class Neighbours:
     def top(self, films: Sequence[Film] | NDArray[np.int64], n: int = 10) -> NDArray[np.int64]:
         """Return the movieIds of the n films nearest to each of many films, [films, n]."""
         queries = self._find_all(films)[:, None]
-        starts = range(0, len(queries), BATCH)
-        lists = [self._best(queries[start : start + BATCH], n)[1] for start in starts]
-        return np.asarray(self.liked.movies[np.concatenate(lists)])
+        batches = np.split(queries, range(BATCH, len(queries), BATCH))
+        columns = np.concatenate([self._best(batch, n)[1] for batch in batches])
+        return np.asarray(self.liked.movies[columns])
 
     def find(self, film: Film) -> int:
-        """Return the movieId of a film that somebody liked.
-
-        An exact title goes first. Otherwise case, accents, punctuation and the article's place do
-        not matter, and the year may be left out. Among namesakes only the liked ones are meant.
-        """
+        """Return the movieId of a film that somebody liked; an exact title goes first."""
+        titles = self.data.movies["title"]
         if isinstance(film, str):
             matches = self._namesakes(film)
-        elif _is_whole(film):
-            matches = [int(film)] if film in self._titles else []
+        elif isinstance(film, int | np.integer):
+            matches = [int(film)] if film in titles else []
         else:
             raise FilmError(f"The film is {film!r}; expected a title or a movieId.")
         if not matches:
             raise FilmError(f"No film is called {film!r}. {self._suggestion(str(film))}")
         matches = [movie for movie in matches if movie in self._likes] or matches
         if len(matches) > 1:
-            listed = "; ".join(f"{self._titles[movie]}, movieId {movie}" for movie in matches)
+            listed = "; ".join(f"{titles[movie]}, movieId {movie}" for movie in matches)
             raise FilmError(
                 f"{film!r} names {len(matches)} films: {listed}. Ask with the year, or by movieId."
             )
         if matches[0] not in self._likes:
             raise FilmError(
-                f"Nobody gave {self._titles[matches[0]]} at least {self.liked.threshold:g} stars, "
+                f"Nobody gave {titles[matches[0]]} at least {self.liked.threshold:g} stars, "
                 "so it has no likes to compare. Ask for another film, or lower the threshold."
             )
         return matches[0]
 
-    def _find_all(self, films: Any) -> NDArray[np.int64]:
-        several = isinstance(films, Iterable) and not isinstance(films, str)
-        found = [self.find(film) for film in (films if several else [films])]
+    def _find_all(self, films: Film | Sequence[Film] | NDArray[np.int64]) -> NDArray[np.int64]:
+        found = [self.find(film) for film in np.atleast_1d(np.array(films, dtype=object))]
         if not found:
             raise FilmError("No film was asked for: name at least one.")
         return np.array(found)
@@ -137,24 +116,19 @@ class Neighbours:
         return dict(zip(self.liked.movies.tolist(), self.liked.count.tolist(), strict=True))
 
     @cached_property
-    def _titles(self) -> dict[int, str]:
-        return dict(self.data.movies["title"].items())
-
-    @cached_property
     def _by_spelling(self) -> dict[str, list[int]]:
         index: dict[str, list[int]] = {}
-        for movie, title in self._titles.items():
+        for movie, title in self.data.movies["title"].items():
             for spelling in {s for name in alternative_titles(title) for s in spellings(name)}:
                 index.setdefault(spelling, []).append(movie)
         return index
 
     def _namesakes(self, query: str) -> list[int]:
-        year = YEAR.search(query)
+        titles, year = self.data.movies["title"], YEAR.search(query)
         ending = year[0].strip() if year else ""
         names = {m for s in spellings(YEAR.sub("", query)) for m in self._by_spelling.get(s, ())}
-        namesakes = sorted(movie for movie in names if self._titles[movie].endswith(ending))
-        exact = [movie for movie in namesakes if self._titles[movie] == query.strip()]
-        return exact or namesakes
+        namesakes = sorted(movie for movie in names if titles[movie].endswith(ending))
+        return [movie for movie in namesakes if titles[movie] == query.strip()] or namesakes
 
     def _suggestion(self, query: str) -> str:
         asked = spellings(YEAR.sub("", query))[0]
@@ -163,8 +137,8 @@ class Neighbours:
         longer = {m for s, ms in self._by_spelling.items() if s.startswith(f"{asked} ") for m in ms}
         popular = sorted(longer, key=lambda movie: (-self._likes.get(movie, 0), movie))[:3]
         movies = [m for s in near for m in self._by_spelling[s]] + popular
-        titles = dict.fromkeys(self._titles[movie] for movie in movies)
-        return f"Near spellings: {'; '.join(titles)}." if titles else "Nothing is spelled like it."
+        titles = self.data.movies["title"][movies].unique()
+        return f"Near spellings: {'; '.join(titles)}." if movies else "Nothing is spelled like it."
 
     def _best(self, queries: NDArray[np.int64], n: int) -> tuple[Scores, NDArray[np.int64]]:
         """Score all films for each row of movieIds, and pick n columns, [queries, n]."""
@@ -172,12 +146,10 @@ class Neighbours:
         chosen = np.zeros((len(queries), len(self.liked.movies)))
         np.put_along_axis(chosen, columns, 1, axis=1)
         scores = score_films(self.rows, sparse.csr_array(chosen), self.cosine)
+        if not (directed := scores.any(axis=1)).all():
+            titles = "; ".join(self.data.movies["title"][queries[~directed][0]])
+            raise FilmError(f"The vectors of {titles} are zero or cancel out: ask for others.")
         known = row_norms(self.rows) > 0
-        if not known[columns].all():
-            title = self._titles[queries[~known[columns]][0]]
-            raise FilmError(f"The vector of {title} is zero, so no film is near it. Ask another.")
-        if not scores.any(axis=1).all():
-            raise FilmError("The vectors of these films cancel out: ask for fewer of them at once.")
         _check_n(n, known.sum() - columns.shape[1], "other films")
         scores[:, ~known] = -np.inf  # a film without a direction is near nothing
         np.put_along_axis(scores, columns, -np.inf, axis=1)  # nor is a film its own neighbour
@@ -221,12 +193,8 @@ def short_title(title: str, longest: int = 36) -> str:
     return name if len(name) <= longest else f"{name[: longest - 1]}…"
 
 
-def _is_whole(number: object) -> bool:
-    return isinstance(number, int | np.integer) and not isinstance(number, bool)
-
-
 def _check_n(n: int, most: int, of: str) -> None:
-    if not _is_whole(n) or not 1 <= n <= most:
+    if not isinstance(n, int | np.integer) or not 1 <= n <= most:
         raise AssignmentError(
             f"n is {n!r}; expected a whole number from 1 to {most}, the number of {of}."
         )

@@ -1,1 +1,5 @@
-"""What only a maintainer runs: rendering the notebooks, web pages, and the README's tables."""
+"""What only a maintainer runs.
+
+`rendering` executes the notebooks for good, `pages` makes web pages and PDFs of them, and `readme`
+writes the README's tables from the records.
+"""

@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from pygments.formatters import HtmlFormatter
 from assignment.common.settings import PROJECT, AssignmentError
 
 TEMPLATES = Path(__file__).parent
-HOME = "index.html"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
@@ -56,19 +54,6 @@ class Renderer(IPythonRenderer):
         return _scrolling("Code", str(super().block_code(code, info)))
 
 
-class PageExporter(HTMLExporter):
-    """nbconvert's own exporter with this project's template and renderer."""
-
-    def __init__(self) -> None:
-        where = {"template_name": "page_template", "extra_template_basedirs": [str(TEMPLATES)]}
-        super().__init__(**where)  # type: ignore[no-untyped-call]
-
-    def default_filters(self) -> Any:
-        """Replace the one filter that turns Markdown into HTML."""
-        yield from super().default_filters()  # type: ignore[no-untyped-call]
-        yield ("markdown2html", to_html)
-
-
 def to_html(source: str) -> str:
     """Turn Markdown into HTML."""
     return MarkdownWithMath(renderer=Renderer(escape=False)).render(source)
@@ -77,7 +62,26 @@ def to_html(source: str) -> str:
 def build(folder: Path) -> list[Path]:
     """Write the landing page and a page per notebook; return their paths."""
     sources = _sources()
-    return [_write(folder, file, sources) for file in sources]
+    titles = {file: _headings(source, "#")[0] for file, source in sources.items()}
+    style = (TEMPLATES / "page_template" / "page.css").read_text(encoding="utf-8")
+    exporter = HTMLExporter(
+        template_name="page_template", extra_template_basedirs=[str(TEMPLATES)],
+        filters={"markdown2html": to_html},
+    )  # fmt: skip
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    for file, source in sources.items():
+        page = {
+            "file": file,
+            "title": titles[file],
+            "style": style + HtmlFormatter(style="default").get_style_defs(".highlight"),
+            "pages": [{"file": name, "title": title} for name, title in titles.items()],
+            "sections": [{"id": anchor(t), "title": t} for t in _headings(source, "##")],
+        }
+        html, _ = exporter.from_notebook_node(source, resources={"page": page})
+        for figure in re.findall(r'src="(figures/[^"]+)"', html):
+            shutil.copyfile(PROJECT / figure, folder / figure)
+        (folder / file).write_text(html, encoding="utf-8")
+    return [folder / file for file in sources]
 
 
 def browser() -> str | None:
@@ -93,8 +97,7 @@ def browser_options() -> list[str]:
 
 def build_pdf(folder: Path) -> list[Path]:
     """Print every notebook's page with headless Chromium; return the paths."""
-    program = browser()
-    if program is None:
+    if (program := browser()) is None:
         raise AssignmentError(
             "Printing to PDF needs Chromium (or Chrome), and none is installed. Install it (Debian "
             "and Ubuntu: apt install chromium), or print the pages of `make html` from a browser."
@@ -118,29 +121,9 @@ def _sources() -> dict[str, NotebookNode]:
     # Links to notebooks become links to their pages, links to other files plain words.
     text = re.sub(r"\(notebooks/(\w+)\.ipynb", r"(\1.html", text)
     text = re.sub(r"\[([^\]]+)\]\((?!https?:|#|figures/|\w+\.html)[^)]+\)", r"\1", text)
-    sources = {HOME: nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])}
-    for path in sorted((PROJECT / "notebooks").glob("*.ipynb")):
-        sources[f"{path.stem}.html"] = nbformat.read(path, as_version=4)
-    return sources
-
-
-def _write(folder: Path, file: str, sources: Mapping[str, NotebookNode]) -> Path:
-    style = (TEMPLATES / "page_template" / "page.css").read_text(encoding="utf-8")
-    titles = {name: _headings(source, "#")[0] for name, source in sources.items()}
-    page = {
-        "file": file,
-        "title": titles[file],
-        "style": style + HtmlFormatter(style="default").get_style_defs(".highlight"),
-        "pages": [{"file": name, "title": title} for name, title in titles.items()],
-        "sections": [{"id": anchor(t), "title": t} for t in _headings(sources[file], "##")],
-    }
-    html, _ = PageExporter().from_notebook_node(sources[file], resources={"page": page})
-    folder.mkdir(parents=True, exist_ok=True)
-    for figure in re.findall(r'src="(figures/[^"]+)"', html):
-        (folder / figure).parent.mkdir(exist_ok=True)
-        shutil.copyfile(PROJECT / figure, folder / figure)
-    (folder / file).write_text(html, encoding="utf-8")
-    return folder / file
+    sources = {"index.html": nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])}
+    notebooks = sorted((PROJECT / "notebooks").glob("*.ipynb"))
+    return sources | {f"{path.stem}.html": nbformat.read(path, as_version=4) for path in notebooks}
 
 
 def _headings(notebook: NotebookNode, level: str) -> list[str]:
@@ -150,7 +133,6 @@ def _headings(notebook: NotebookNode, level: str) -> list[str]:
 
 
 def _words(heading: str) -> str:
-    """Return a heading without its markup."""
     return re.sub(r"<[^>]+>|[`*]", "", heading).strip()
 
 

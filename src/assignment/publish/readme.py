@@ -8,8 +8,6 @@ from assignment.common.runs import Run
 from assignment.common.settings import AssignmentError
 from assignment.images import predictions
 
-TEST_IMAGES = 10_000
-
 
 def update(readme: Path) -> None:
     """Write the tables into their places in a README."""
@@ -19,16 +17,11 @@ def update(readme: Path) -> None:
 def with_tables(text: str) -> str:
     """Return a README's text with the tables as they should be."""
     for name, table in TABLES.items():
-        opening, closing = marks(name)
+        opening, closing = f"<!-- {name}: written by make render -->", f"<!-- end of {name} -->"
         if opening in text:
             before, rest = text.split(opening)
             text = f"{before}{opening}\n{table()}\n{closing}{rest.split(closing)[1]}"
     return text
-
-
-def marks(name: str) -> tuple[str, str]:
-    """Return what stands before and behind a table in the README."""
-    return f"<!-- {name}: written by make render -->", f"<!-- end of {name} -->"
 
 
 def results_table() -> str:
@@ -45,17 +38,15 @@ def results_table() -> str:
         f"recall@10 **{recall['embeddings, cosine']:.3f}** of held-out likes "
         f"(popularity {recall['popularity']:.3f}, EASE {recall['EASE']:.3f})"
     )
-    steps = "gradient descent with Nesterov momentum, d = 50, 1,000 steps"
     rows = [
         _row("1.2a", "frozen features, one linear layer", _accuracy(frozen), frozen),
         _row("1.3a", finetuning, _accuracy(tuned), tuned),
-        _row("2.2", steps, above, descent),
+        _row("2.2", "gradient descent with Nesterov momentum, d = 50, 1,000 steps", above, descent),
         _row("2.7", "embeddings compared by cosine", recalls, held_out),
     ]
     table = _table(["question", "answer", "result", "computed on", "training"], rows)
-    weights = frozen.facts["weights"]
-    used = f"{weights['detail']} (SHA-256 {weights['sha256'][:16]}...)"
-    return f"{table}\n\nResNet18's weights: {used}."
+    used = frozen.facts["weights"]
+    return f"{table}\n\nResNet18's weights: {used['detail']} (SHA-256 {used['sha256'][:16]}...)."
 
 
 def speed_table(measured: Run | None = None) -> str:
@@ -87,19 +78,16 @@ TABLES = {"results": results_table, "speed": speed_table}
 
 def _accuracy(run: Run) -> str:
     share = run.facts["test"]["accuracy"]
-    low, high = predictions.wilson_interval(share, TEST_IMAGES)
+    low, high = predictions.wilson_interval(share, 10_000)
     return f"**{share:.2%}** of the test images (95 % interval {low:.2%} to {high:.2%})"
 
 
 def _row(question: str, answer: str, result: str, run: Run) -> list[str]:
-    where = f"{run.facts['device']}, {run.facts['machine'].split(', ')[-1]}"
-    return [question, answer, result, where, runs.duration(_training_seconds(run))]
-
-
-def _training_seconds(run: Run) -> float:
-    if "training seconds" in run.facts:  # of a network or a linear layer
-        return float(run.facts["training seconds"] + run.facts.get("extraction seconds", 0.0))
-    return float(run["seconds"] if "seconds" in run.arrays else run.facts["seconds"])
+    facts = run.facts
+    where = f"{facts['device']}, {facts['machine'].split(', ')[-1]}"
+    whole = run["seconds"] if "seconds" in run.arrays else facts["seconds"]  # a descent has its own
+    seconds = facts.get("training seconds", whole) + facts.get("extraction seconds", 0.0)
+    return [question, answer, result, where, runs.duration(seconds)]
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -114,17 +102,9 @@ def _quantity(value: float, unit: str) -> str:
 
 def _kept(experiment: str, **wanted: object) -> Run:
     """Return the record with these values, its other fields at their defaults as far as they go."""
-    found = [
-        run
-        for run in runs.read_all(experiment)
-        if all(run.config.get(name) == value for name, value in wanted.items())
-    ]
+    found = [run for run in runs.read_all(experiment) if wanted.items() <= run.config.items()]
     if not found:
         raise AssignmentError(
             f"There is no record of {experiment}; `make train` and `make keep` make it."
         )
-    plain = min(len(run.config) for run in found)
-    return max(
-        (run for run in found if len(run.config) == plain),
-        key=lambda run: run.facts.get("trainable parameters", 0),
-    )
+    return min(found, key=lambda run: (len(run.config), -run.facts.get("trainable parameters", 0)))
