@@ -1,9 +1,8 @@
 """Speed, as ratios against named alternatives in the same run: what ``make bench`` runs.
 
 Everything is repeated and interleaved. The table goes into the record ``bench`` in data/records/,
-with the machine's description, and the growth with the data into a figure; ``make render`` then
-writes the README's table. ``python -m tests.bench --quick`` measures less of everything and keeps
-nothing. Needs the real data.
+from which ``make render`` writes the README's, and the growth with the data into a figure.
+``python -m tests.bench --quick`` measures less of everything and keeps nothing.
 """
 
 import argparse
@@ -20,6 +19,7 @@ from assignment.common.runs import Run
 from assignment.common.settings import AssignmentError, report
 from assignment.publish import readme
 from tests.bench import embedding, growth, images, start
+from tests.bench.table import in_a_child
 
 
 def processor() -> str:
@@ -40,7 +40,8 @@ def measure(quick: bool) -> Run:
     report("Measuring images ...")
     comparisons += images.comparisons(rounds, 1 if quick else 3)
     report("Measuring how the embeddings grow with the data ...")
-    sizes = growth.sizes(growth.SCALES[:2] if quick else growth.SCALES)
+    scales = growth.SCALES[: 2 if quick else None]
+    sizes = [in_a_child("growth", f"measure({scale})") for scale in scales]
     arrays = {}
     for number, one in enumerate(comparisons):
         arrays[f"{number} ours"] = np.array(one.ours)
@@ -58,22 +59,16 @@ def measure(quick: bool) -> Run:
     return Run("bench", {"rounds": rounds, "quick": quick}, arrays, facts)
 
 
-def main() -> None:
-    """Measure, print the table, and keep it unless it was made in a hurry."""
+if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="less of everything, keeps nothing")
-    quick = parser.parse_args().quick
-    run = measure(quick)
+    try:
+        run = measure(parser.parse_args().quick)
+    except AssignmentError as error:
+        raise SystemExit(str(error)) from None
     report(f"\n{readme.speed_table(run)}")
-    if not quick:
+    if not run.config["quick"]:
         run = runs.write_run(run, runs.RECORDS, must=True)
         os.environ["ASSIGNMENT_FIGURES"] = str(settings.PROJECT / "figures")
         figures.save_figure(growth.figure(run.facts["growth"]), "bench_growth", [run])
         report(f"\nKept as the record {run.name}")
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except AssignmentError as error:
-        raise SystemExit(str(error)) from None

@@ -1,13 +1,9 @@
 """How time and memory of the embeddings grow with the data, up to the size of MovieLens 32M.
 
 The likes are synthetic, with MovieLens-like skew: what a user gives and what a film gets are both
-log-normal. One step is cost and gradient at d = 50 in float32; X itself is never built, the
-constant of the cost is added up in blocks. Every size is measured in a process of its own.
+log-normal. One step is cost and gradient at d = 50 in float32.
 """
 
-import json
-import sys
-import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,8 +13,8 @@ from assignment.common import settings
 from assignment.common.figures import BLUE, GREY, ORANGE, Figure, new_figure, styled
 from assignment.movies.cost import build_cost
 from assignment.movies.movielens import Likes
-from tests.bench.embedding import build_step, random_vectors, seconds
-from tests.bench.table import forget_peak, gpu_mebibytes, in_a_child, peak_mebibytes
+from tests.bench.embedding import build_step, seconds
+from tests.bench.table import forget_peak, gpu_mebibytes, peak_mebibytes
 
 SCALES = (1, 10, 100, 330)  # times MovieLens latest-small; the last is about MovieLens 32M
 USERS, FILMS, LIKES = 609, 6_298, 48_580  # of latest-small
@@ -26,9 +22,9 @@ FILM_GROWTH = 0.4526  # MovieLens 32M has 330 times the likes, and 14 times the 
 Size = dict[str, float]
 
 
-def skewed_likes(scale: float, seed: int = 0) -> Likes:
+def skewed_likes(scale: float) -> Likes:
     """Draw likes of as many users and films as there would be; both are given very unevenly."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     users, films = round(USERS * scale), round(FILMS * scale**FILM_GROWTH)
     wanted = round(LIKES * scale)
     activity = np.cumsum(rng.lognormal(0, 1.2, users))
@@ -46,14 +42,10 @@ def skewed_likes(scale: float, seed: int = 0) -> Likes:
 
 
 def measure(scale: float) -> Size:
-    """Time a step at one size, in this process."""
+    """Time a step at one size; a process of its own for each size tells their memory apart."""
     made, on = skewed_likes(scale), settings.device()
-    vectors = random_vectors(len(made.movies))
-    forget_peak()
-    before, began = peak_mebibytes(), time.perf_counter()
-    cost = build_cost(made, on)
-    built = time.perf_counter() - began
-    step = build_step(cost, vectors)
+    before = forget_peak()
+    step = build_step(build_cost(made, on), len(made.movies))
     step()
     return {
         "scale": scale,
@@ -61,16 +53,10 @@ def measure(scale: float) -> Size:
         "films": len(made.movies),
         "likes": int(made.matrix.nnz),
         "seconds per step": seconds(step, 5 if scale > 20 else 50),
-        "seconds to begin": built,
         "memory grows by MiB": peak_mebibytes() - before,
         "process at most MiB": peak_mebibytes(),
         "GPU at most MiB": gpu_mebibytes(on),
     }
-
-
-def sizes(scales: Sequence[float] = SCALES) -> list[Size]:
-    """Measure every size, each in a child."""
-    return [in_a_child("growth", scale) for scale in scales]
 
 
 def slope(found: Sequence[Size], dim: int = 0) -> float:
@@ -89,9 +75,8 @@ def figure(found: Sequence[Size]) -> Figure:
         f"with the power {power:.2f} of their number, to {largest['seconds per step']:.2g} s; "
         f"the process then holds {largest['process at most MiB'] / 1024:.1f} GiB at most.",
     )  # fmt: skip
-    x = np.array([size["likes"] for size in found])
+    x, times = np.array([(size["likes"], size["seconds per step"]) for size in found]).T
     left, right = drawing.subplots(1, 2)
-    times = np.array([size["seconds per step"] for size in found])
     left.plot(x, times, "o-", color=BLUE, label=f"measured, slope {power:.2f}")
     left.plot(x, times[0] * x / x[0], ":", color=GREY, label="in proportion, slope 1")
     for name, style, colour in (("process at most", "o-", BLUE), ("memory grows by", "s-", ORANGE)):
@@ -102,7 +87,3 @@ def figure(found: Sequence[Size]) -> Figure:
         axes.set(xlabel="likes", ylabel=label, xscale="log", yscale="log")
         axes.legend(fontsize=8)
     return drawing
-
-
-if __name__ == "__main__":
-    settings.report(json.dumps(measure(float(sys.argv[1]))))

@@ -1,21 +1,13 @@
 """How near the pipeline comes to the bare network, and how far it is ahead of the usual way.
 
-Needs the real data; the weights do not matter for speed. A training step and the reading of
-features are each done in several ways, in turn:
-
-limit      the same network, precision and batch size, on one batch that never changes
-pipeline   what the notebook runs: `training.train` and `features.extract_features`
-usual      torchvision's dataset, its transforms on PIL images, a DataLoader with 0 or 2 workers; in
-           the pipeline's precision and layout, and in float32 and the default layout
-
-And a linear head is trained for 20 epochs: on features that are read once, and with the frozen
-network run in every epoch.
+Needs the real data; the weights do not matter for speed. The pipeline is what the notebook runs,
+the limit the same network on one batch that never changes, the usual way torchvision's dataset with
+PIL images and a DataLoader, in the pipeline's precision and layout and in float32 and the default.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import nullcontext
-from functools import partial
 from itertools import islice, repeat
 
 import torch
@@ -31,7 +23,7 @@ from assignment.images.experiments import Plan
 from assignment.images.features import Preprocessing
 from assignment.images.linear import SoftmaxRegression
 from assignment.images.training import Recipe
-from tests.bench.table import Comparison, gpu_mebibytes
+from tests.bench.table import Comparison, forget_peak, gpu_mebibytes
 
 SIZE = 128
 TRAIN_BATCH, READ_BATCH = 128, 50  # the finetuning recipe's, and that of `extract_features`
@@ -41,6 +33,7 @@ USUAL = {  # to whether it runs in the pipeline's precision and layout, and how 
     for precision, same in (("same precision", True), ("float32", False))
     for workers in (0, 2)
 }
+FORMS = (PIPELINE, LIMIT, *USUAL)
 EXPECTED = {LIMIT: 0.9} | {form: 3.0 for form, (same, _) in USUAL.items() if not same}
 HEAD_EPOCHS, HEAD_IMAGES = 20, 640
 
@@ -52,70 +45,56 @@ def network(same: bool = True) -> nn.Module:
     return resnet.to_device(made, settings.device()) if same else made.to(settings.device())
 
 
-def resident(batch: int) -> Iterable[tuple[Tensor, Tensor]]:
-    """Return one batch of noise again and again."""
-    on = settings.device()
-    images = resnet.match_layout(torch.randn(batch, 3, SIZE, SIZE, device=on), on)
-    return repeat((images, torch.randint(0, 10, (batch,), device=on)))
-
-
-def usual(train: bool, batch: int, workers: int) -> Iterable[tuple[Tensor, Tensor]]:
-    """Load, transform and collate images the way most tutorials do."""
-    chance = [v2.RandomCrop(32, padding=4), v2.RandomHorizontalFlip()] if train else []
-    steps = [*chance, v2.Resize(SIZE), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
-    transform = v2.Compose([*steps, v2.Normalize(*pixels.IMAGENET)])
-    dataset = datasets.CIFAR10(settings.data_folder(), train=True, transform=transform)
-    return DataLoader(dataset, batch_size=batch, shuffle=train, num_workers=workers)
-
-
 def some(split: Split, count: int) -> Split:
     """Return the first images on the device."""
     return Split(split.images[:count], split.labels[:count]).to(settings.device())
 
 
-def training_pace(form: str, data: Cifar10, count: int) -> float:
-    """Return images per second of finetuning the whole network."""
-    if form == PIPELINE:
-        recipe = Recipe(epochs=1, batch=TRAIN_BATCH)
-        train, validation = some(data.train, count * TRAIN_BATCH), some(data.validation, 1)
+def batches(form: str, train: bool, batch: int) -> Iterable[tuple[Tensor, Tensor]]:
+    """Repeat one batch of noise, or load, transform and collate the way most tutorials do."""
+    if form == LIMIT:
+        on = settings.device()
+        images = resnet.match_layout(torch.randn(batch, 3, SIZE, SIZE, device=on), on)
+        return repeat((images, torch.randint(0, 10, (batch,), device=on)))
+    chance = [v2.RandomCrop(32, padding=4), v2.RandomHorizontalFlip()] if train else []
+    steps = [*chance, v2.Resize(SIZE), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
+    transform = v2.Compose([*steps, v2.Normalize(*pixels.IMAGENET)])
+    dataset = datasets.CIFAR10(settings.data_folder(), train=True, transform=transform)
+    return DataLoader(dataset, batch_size=batch, shuffle=train, num_workers=USUAL[form][1])
+
+
+def pipeline_pace(train: bool, data: Cifar10, count: int) -> float:
+    """Return images per second of finetuning the whole network, or of reading features."""
+    if train:
+        recipe, shown = Recipe(epochs=1, batch=TRAIN_BATCH), some(data.train, count * TRAIN_BATCH)
         transform = Plan(recipe, (SIZE,)).transform
-        return training.train(network(), train, validation, recipe, transform).throughput
-    return pace(form, True, TRAIN_BATCH, count)
+        return training.train(network(), shown, some(shown, 1), recipe, transform).throughput
+    images = some(data.train, count * READ_BATCH).images
+    folded = features.fold_batchnorm(network().eval())
+    began = time.perf_counter()
+    features.extract_features(folded, images, Preprocessing(SIZE), READ_BATCH)
+    return len(images) / (time.perf_counter() - began)
 
 
-def reading_pace(form: str, data: Cifar10, count: int) -> float:
-    """Return images per second of reading what a frozen network sees."""
-    if form == PIPELINE:
-        images, model = some(data.train, count * READ_BATCH).images, network().eval()
-        folded = features.fold_batchnorm(model)
-        began = time.perf_counter()
-        features.extract_features(folded, images, Preprocessing(SIZE), READ_BATCH)
-        return len(images) / (time.perf_counter() - began)
-    return pace(form, False, READ_BATCH, count)
-
-
-def pace(form: str, train: bool, batch: int, count: int) -> float:
+def pace(form: str, train: bool, data: Cifar10, count: int) -> float:
     """Return images per second over a number of batches, behind one that sets things up."""
-    same, workers = USUAL.get(form, (True, 0))
+    if form == PIPELINE:
+        return pipeline_pace(train, data, count)
+    same, batch = USUAL.get(form, (True, 0))[0], TRAIN_BATCH if train else READ_BATCH
     on, model = settings.device(), network(same).train(train)
     optimiser = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-    batches = resident(batch) if form == LIMIT else usual(train, batch, workers)
-    done, began = 0, 0.0
-    for number, (images, labels) in enumerate(islice(batches, count + 1)):
-        shown, labels = images.to(on), labels.to(on)
-        shown = resnet.match_layout(shown, on) if same else shown
+    began = 0.0
+    for images, labels in islice(batches(form, train, batch), count + 1):
+        shown = resnet.match_layout(images.to(on), on) if same else images.to(on)
         with torch.inference_mode(not train), resnet.autocast(on) if same else nullcontext():
             logits = model(shown).float()
         if train:
             optimiser.zero_grad()
-            nn.functional.cross_entropy(logits, labels).backward()
+            nn.functional.cross_entropy(logits, labels.to(on)).backward()
             optimiser.step()
         logits.sum().item()  # waits for the device
-        if number == 0:
-            began = time.perf_counter()
-        else:
-            done += len(labels)
-    return done / (time.perf_counter() - began)
+        began = began or time.perf_counter()
+    return count * batch / (time.perf_counter() - began)
 
 
 def head_seconds(cached: bool, data: Cifar10) -> float:
@@ -136,37 +115,24 @@ def head_seconds(cached: bool, data: Cifar10) -> float:
     return time.perf_counter() - began
 
 
-def with_peak(measure: Callable[[], float]) -> tuple[float, float]:
-    """Return what was measured, and the GPU's peak memory meanwhile in MiB (or zero)."""
-    if settings.device().type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    return measure(), gpu_mebibytes(settings.device())
-
-
-def comparisons(rounds: int, batches: int) -> list[Comparison]:
+def comparisons(rounds: int, count: int) -> list[Comparison]:
     """Compare the pipeline with the limit, the usual way, and the head's two ways."""
-    data = cifar10.load()
-    made = []
-    for kind, measure, count in (
-        ("finetuning", training_pace, batches),
-        ("reading features", reading_pace, 6 * batches),
-    ):
+    data, made = cifar10.load(), []
+    for kind, train in (("finetuning", True), ("reading features", False)):
         what = f"{kind}, {SIZE} px"
-        forms = (PIPELINE, LIMIT, *USUAL)
-        measure(PIPELINE, data, 1)
-        found = [
-            {form: with_peak(partial(measure, form, data, count)) for form in forms}
-            for _ in range(rounds)
-        ]
-        paces, peaks = ({f: [one[f][n] for one in found] for f in forms} for n in (0, 1))
-        for form in forms[1:]:
-            expected = EXPECTED.get(form, 0.0)
-            made.append(Comparison(what, form, "images/s", paces[PIPELINE], paces[form], expected))
-            if any(peaks[PIPELINE]):
-                peak = f"{what}: peak GPU memory"
-                made.append(Comparison(peak, form, "MiB", peaks[PIPELINE], peaks[form]))
+        paces, peaks = ({form: list[float]() for form in FORMS} for _ in range(2))
+        pipeline_pace(train, data, 1)
+        for form in FORMS * rounds:
+            forget_peak()
+            paces[form].append(pace(form, train, data, count if train else 6 * count))
+            peaks[form].append(gpu_mebibytes(settings.device()))
+        ours, most = paces.pop(PIPELINE), peaks.pop(PIPELINE)
+        for form, theirs in paces.items():
+            made.append(Comparison(what, form, "images/s", ours, theirs, EXPECTED.get(form, 0.0)))
+            if any(most):
+                made.append(Comparison(f"{what}: peak GPU memory", form, "MiB", most, peaks[form]))
     times = [(head_seconds(True, data), head_seconds(False, data)) for _ in range(rounds)]
-    ours, theirs = zip(*times, strict=True)
+    ours, theirs = map(list, zip(*times, strict=True))
     what = f"a linear head, {HEAD_EPOCHS} epochs over {HEAD_IMAGES} images of {SIZE} px"
     made.append(Comparison(what, "the frozen network run in every epoch", "s", ours, theirs, 15))
     return made

@@ -4,7 +4,6 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import torch
 
 from assignment.common.settings import PROJECT
 
-STATUS, FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
@@ -23,14 +22,14 @@ class Comparison:
     what: str
     against: str
     unit: str  # "images/s", of which more is better; of any other less is
-    ours: Sequence[float]  # round by round
-    theirs: Sequence[float]
+    ours: list[float]  # round by round
+    theirs: list[float]
     expected: float = 0.0  # the ratio that was hoped for; zero where nothing was
 
     @property
     def ratios(self) -> list[float]:
         """How many times better, within a round: a busy machine slows both alike."""
-        pairs = list(zip(self.ours, self.theirs, strict=True))
+        pairs = zip(self.ours, self.theirs, strict=True)
         return [us / them if self.unit == "images/s" else them / us for us, them in pairs]
 
     def row(self) -> dict[str, Any]:
@@ -45,22 +44,19 @@ class Comparison:
         }
 
 
-def finish(on: torch.device) -> None:
-    """Wait until a device has done all that it was asked."""
-    if on.type != "cpu":
-        torch.accelerator.synchronize()
-
-
 def gpu_mebibytes(on: torch.device) -> float:
     """Read the GPU's peak memory, zero where there is none."""
     return torch.cuda.max_memory_allocated(on) / 2**20 if on.type == "cuda" else 0.0
 
 
-def forget_peak() -> None:
-    """Let the peak begin anew, where Linux can do that, behind the libraries' own buffers."""
-    (torch.ones(64, 64) @ torch.ones(64, 64)).sum().item()
+def forget_peak() -> float:
+    """Let the peaks begin anew, where that can be done; return this process's so far."""
+    (torch.ones(64, 64) @ torch.ones(64, 64)).sum().item()  # behind the libraries' own buffers
     if STATUS.is_file():
-        FORGET.write_text("5")
+        Path("/proc/self/clear_refs").write_text("5")
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    return peak_mebibytes()
 
 
 def peak_mebibytes() -> float:
@@ -74,8 +70,7 @@ def peak_mebibytes() -> float:
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
-def in_a_child(module: str, argument: object) -> Any:
-    """Run a benchmark's module in a process of its own; return what it prints as JSON."""
-    command = [sys.executable, "-m", f"tests.bench.{module}", str(argument)]
-    run = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
-    return json.loads(run.stdout)
+def in_a_child(module: str, call: str) -> Any:
+    """Call a function of a benchmark in a process of its own."""
+    code = f"import json; from tests.bench import {module}; print(json.dumps({module}.{call}))"
+    return json.loads(subprocess.check_output([sys.executable, "-c", code], cwd=PROJECT))

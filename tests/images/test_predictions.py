@@ -72,10 +72,10 @@ def test_metrics_are_scikit_learns(seed: int, classes: int) -> None:
 
 
 def test_large_logits_stay_finite_and_of_equal_classes_the_first_is_predicted() -> None:
-    found = Predictions(torch.tensor([[3e4, 0.0], [0.0, 500], [7, 7]]), torch.tensor([1, 0, 0]))
-    assert found.loss == pytest.approx((3e4 + 500 + math.log(2)) / 3)
+    found = Predictions(torch.tensor([[3e4, 0.0], [0.0, 1], [7, 7]]), torch.tensor([1, 0, 0]))
+    assert found.loss == pytest.approx((3e4 + math.log(1 + math.e) + math.log(2)) / 3)
     assert found.predicted.tolist() == [0, 1, 0]
-    assert found.log_confidence.exp().tolist() == pytest.approx([1, 1, 1 / 2])
+    assert found.log_confidence.exp().tolist() == pytest.approx([1, 1 / (1 + 1 / math.e), 1 / 2])
     assert calibration(found, 2).count.tolist() == [1, 2], "an edge belongs to the bin below"
 
 
@@ -87,6 +87,7 @@ def test_large_logits_stay_finite_and_of_equal_classes_the_first_is_predicted() 
     (lambda: Predictions(torch.zeros(3, 2), ZEROS + 2), "from 0 to 1"),
     (lambda: Predictions(torch.zeros(3, 2), ZEROS - 1), "from 0 to 1"),
     (lambda: Predictions(torch.full((3, 2), math.nan), ZEROS), "the model has diverged"),
+    (lambda: Predictions(torch.full((3, 2), math.inf), ZEROS), "the model has diverged"),
     (lambda: compare(noisy(0, 50, 5), noisy(0, 50, 4)), "were evaluated on different images"),
     (lambda: apply_temperature(noisy(0), 0.0), "is 0.0, it must be positive"),
 ])  # fmt: skip

@@ -85,7 +85,7 @@ def test_a_recorded_run_answers_for_its_likes(name: str, monkeypatch: pytest.Mon
     with monkeypatch.context() as patch:
         patch.setattr(runs, "_compute", None)
         assert small(one)[name]().checksum == first.checksum
-    other = Study(one.data, movielens.build_likes(one.data, 4.5), one.films)
+    other = Study(one.data, movielens.build_likes(one.data, 3.5), one.films)
     assert small(other)[name]().name != first.name
 
 

@@ -73,7 +73,7 @@ def learning_curves(
         for axes, column, label in ((losses, 0, "loss (nats)"), (accuracies, 1, "accuracy")):
             axes.plot(epochs, history[:, column], "o--", ms=3, label="training, while it learned")
             axes.plot(epochs, history[:, column + 2], "o-", ms=3, label="validation")
-            axes.axvline(best[name], color=GREY, lw=0.8, ls=":", label="best epoch")
+            axes.axvline(best[name], color=GREY, lw=0.8, ls=":", label="selected epoch")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.set(xlabel="epoch", ylabel=label, title=name)
         accuracies.yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -117,7 +117,7 @@ def reliability_diagram(predictions: Mapping[str, ByModel], alt: str) -> Figure:
             points = bins.confidence[enough], bins.accuracy[enough]
             axes.plot(*points, marker=marker, ms=4, label=f"{variant} (ECE {bins.error:.1%})")
         axes.set(xlabel="mean confidence", title=model, xlim=(0, 1.02), ylim=(0, 1.02))
-        axes.legend(loc="upper left", fontsize=8)
+        axes.legend(loc="lower right", fontsize=8)
     panels[0].set_ylabel("accuracy")
     return figure
 

@@ -176,7 +176,8 @@ def _halves(config: Halves, data: MovieLens, liked: Likes) -> Outcome:
         rows = np.sort(rows)
         halves.append(replace(liked, matrix=liked.matrix[rows], users=liked.users[rows]))
         vectors.append(_floor_vectors(halves[-1], config.dim))
-    both = np.flatnonzero((halves[0].count > 0) & (halves[1].count > 0))
+    # A film without co-likes in a half has no direction there, and so no neighbours.
+    both = np.flatnonzero(np.all([found.any(axis=1) for found in vectors], axis=0))
     ids = liked.movies[both]
     first, second = (
         by_cosine(data, replace(half, matrix=half.matrix[:, both], movies=ids), found[both]).top(

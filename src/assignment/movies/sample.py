@@ -47,7 +47,7 @@ def write_movielens(folder: Path, seed: int = 0) -> None:
     for i, year in enumerate(generator.integers(1960, 2016, FILMS - known), start=1):
         group = groups[i % len(groups)]
         films.append((f"{group.split('|')[0]} Feature No. {i} ({year})", group))
-    unknown = 1.2 / (2 + np.arange(FILMS - known)) ** 0.5
+    unknown = 1.2 / (2 + np.arange(FILMS - known)) ** 0.45
     popularity = np.append(generator.uniform(0.35, 0.9, known), unknown)
     popularity[-COLD:] = 0.005
     taste = generator.integers(0, len(groups), (USERS, 1))
