@@ -28,7 +28,7 @@ notebooks: $(INSTALLED) ## (default) install, get the data, execute both noteboo
 	@$(PY) -m assignment notebooks
 
 test: $(INSTALLED) ## every test but the long ones, with coverage; ARGS="-k name" to choose
-	@$(PY) -m pytest $(or $(ARGS),-n auto --dist worksteal -m "not long" --cov --cov-fail-under=90)
+	@$(PY) -m pytest $(or $(ARGS),-n auto --dist worksteal -m "not long" --cov --cov-fail-under=95)
 
 test-long: $(INSTALLED) ## the long ones: a browser, several processes, `make` from nothing
 	@$(PY) -m pytest -n auto --dist loadfile -m long

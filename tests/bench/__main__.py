@@ -40,8 +40,7 @@ def measure(quick: bool) -> Run:
     report("Measuring images ...")
     comparisons += images.comparisons(rounds, 1 if quick else 3)
     report("Measuring how the embeddings grow with the data ...")
-    scales = growth.SCALES[: 2 if quick else None]
-    sizes = [in_a_child("growth", f"measure({scale})") for scale in scales]
+    sizes = [in_a_child("growth", f"measure({n})") for n in growth.SCALES[: 2 if quick else 4]]
     arrays = {}
     for number, one in enumerate(comparisons):
         arrays[f"{number} ours"] = np.array(one.ours)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from assignment.common import runs, settings
 from assignment.common.files import Source, sha256
+from assignment.common.settings import AssignmentError
 from assignment.images import cifar10, experiments, resnet, sample, training
 from assignment.images.cifar10 import Cifar10, Split
 from assignment.images.experiments import Plan, Result
@@ -282,7 +283,9 @@ def test_only_weights_that_are_not_official_are_named(monkeypatch: Patch, tmp_pa
 def test_who_has_the_official_weights_sees_no_word_of_a_stand_in(monkeypatch: Patch) -> None:
     committed = probe(tiny(), final=True).run
     runs.write_run(committed, runs.RECORDS, must=True)
+    monkeypatch.setattr(resnet, "STAND_INS", {WEIGHTS.sha256: WEIGHTS.detail})
     assert experiments.weights_shown() == WEIGHTS
+    assert "A limitation" in experiments.weights_notice().text
     official = replace(WEIGHTS, origin="official", sha256=resnet.CHECKPOINT.sha256)
     downloaded = Backbone(SmallBackbone(1, 8).eval(), official)
     with monkeypatch.context() as train:
@@ -293,6 +296,7 @@ def test_who_has_the_official_weights_sees_no_word_of_a_stand_in(monkeypatch: Pa
     assert again.run.name == committed.name
     assert same_numbers(again, fresh)
     assert experiments.weights_shown() == official
+    assert experiments.weights_notice().text == ""
 
 
 # --- a finetuning run that is stopped -------------------------------------------------------------
@@ -311,7 +315,7 @@ def stopped(recorded: Path, monkeypatch: Patch) -> Path:
 
     with monkeypatch.context() as patch:
         patch.setattr(Plan, "transform", stopping)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(AssignmentError, match="finetune was interrupted; run it again"):
             finetune(tiny(), final=True)
     (path,) = recorded.glob("*.pt")
     return path

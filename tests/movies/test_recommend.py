@@ -179,7 +179,7 @@ VECTORS = np.random.default_rng(5).normal(size=(14, 3))
 VECTORS[8], VECTORS[1] = 0, -3 * VECTORS[0]
 REFUSED: list[tuple[Callable[[Neighbours], Any], str]] = [
     *((lambda some, n=n: some.similar("Film 1", n), f"n is {n!r}; expected a whole .* from 1 to 12")
-      for n in (0, 13, "ten", 2.5, None)),
+      for n in (0, 13, "ten", 2.5, True, None)),
     (lambda some: some.similar(["Film 1", "Film 2"], 12), "11, the number of other films"),
     (lambda some: recommend.overlap_at([1, 2], [1, 2, 3], 3), "2, the number of ids in the sho"),
     (lambda some: some.top([10, 90]), r"vectors of Film 8 \(2000\) are zero"),

@@ -118,7 +118,10 @@ def _find(asked: Run) -> Run | None:
 
 def _compute(asked: Run, experiment: Callable[..., Outcome], config: Any, *inputs: Any) -> Run:
     started = time.monotonic()
-    outcome = experiment(config, *inputs)
+    try:
+        outcome = experiment(config, *inputs)
+    except KeyboardInterrupt:
+        raise AssignmentError(f"{asked.experiment} was interrupted; run it again.") from None
     arrays = {name: np.asarray(value) for name, value in outcome.arrays.items()}
     facts = describe_machine(time.monotonic() - started) | dict(outcome.facts)
     return replace(asked, arrays=arrays, facts=json.loads(_canonical(facts)))

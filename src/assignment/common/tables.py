@@ -25,15 +25,7 @@ MODE_MEANING = {
 
 @dataclass(frozen=True)
 class Table:
-    """A captioned table that reads well in a notebook, on a code host and as plain text.
-
-    Examples
-    --------
-    >>> print(Table(pd.DataFrame({"film": ["Toy Story"], "likes": [147]}), "Films"))
-    Films
-         film  likes
-    Toy Story    147
-    """
+    """A captioned table that reads well in a notebook, on a code host and as plain text."""
 
     frame: pd.DataFrame
     caption: str

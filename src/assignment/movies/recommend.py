@@ -86,7 +86,7 @@ class Neighbours:
         titles = self.data.movies["title"]
         if isinstance(film, str):
             matches = self._namesakes(film)
-        elif isinstance(film, int | np.integer):
+        elif isinstance(film, int | np.integer) and not isinstance(film, bool):
             matches = [int(film)] if film in titles else []
         else:
             raise FilmError(f"The film is {film!r}; expected a title or a movieId.")
@@ -194,7 +194,7 @@ def short_title(title: str, longest: int = 36) -> str:
 
 
 def _check_n(n: int, most: int, of: str) -> None:
-    if not isinstance(n, int | np.integer) or not 1 <= n <= most:
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or not 1 <= n <= most:
         raise AssignmentError(
             f"n is {n!r}; expected a whole number from 1 to {most}, the number of {of}."
         )
