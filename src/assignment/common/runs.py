@@ -149,7 +149,7 @@ def runs_folder() -> Path:
 
 
 def write_run(run: Run, folder: Path, must: bool = False) -> Run:
-    """Write the numbers, then what is said of them: a run is whole once its .json is there.
+    """Write the numbers, then their description: a run is whole once its .json is there.
 
     Where the disk is full or the folder read-only one line says so, unless the run `must` be kept.
     """
@@ -225,7 +225,7 @@ def promote(stand_ins: Collection[str]) -> list[str]:
     return kept
 
 
-# --- what is said of runs -------------------------------------------------------------------------
+# --- for readers ----------------------------------------------------------------------------------
 
 
 def summary(shown: Sequence[Run]) -> str:
@@ -260,9 +260,8 @@ def _leaves(config: Any, place: str = "") -> Iterator[tuple[str, str]]:
 
 def _announcement(asked: Run) -> str:
     """Say what differs from the nearest committed run, and how long that one took."""
-    paths = RECORDS.glob(f"{asked.experiment}-*.json")
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    known = [(differences(asked.config, each["config"]), each["facts"]) for each in records]
+    records = read_all(asked.experiment)
+    known = [(differences(asked.config, each.config), each.facts) for each in records]
     if not known:
         return f"{asked.experiment}: there is no record of it; running it now."
     different, facts = min(known, key=lambda one: len(one[0]))
