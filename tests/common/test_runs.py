@@ -234,7 +234,7 @@ def test_what_other_code_made_is_not_promoted(records: Path, code: str) -> None:
 def test_facts_tell_where_it_ran_and_by_which_code(monkeypatch: pytest.MonkeyPatch) -> None:
     facts = runs.describe_machine(1.234)
     assert facts["seconds"] == 1.23
-    assert {"device", "machine", "torch", "numpy", "code"} <= facts.keys()
+    assert {"device", "machine", "processor", "threads", "torch", "code"} <= facts.keys()
     monkeypatch.setattr("shutil.which", lambda name: None)
     assert runs.commit() == "unknown"
 

@@ -284,10 +284,21 @@ def describe_machine(seconds: float) -> dict[str, Any]:
         "seconds": round(seconds, 2),
         "device": torch.cuda.get_device_name(on) if on.type == "cuda" else on.type,
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "processor": processor(),
+        "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "numpy": np.__version__,
         "code": commit(),
     }
+
+
+def processor() -> str:
+    """Name the processor's model, as far as the system tells it."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
 
 
 def commit() -> str:
