@@ -107,9 +107,3 @@ def test_no_tensor_of_a_descent_is_films_by_films(optimiser: str, device: str) -
     if device == "mps":  # it has no float64 and no sparse tensors; steps are counted on the CPU
         arrays = {(dtype, layout) for size, dtype, layout in recorder.made if size > 1}
         assert arrays <= {(dtype, torch.strided) for dtype in (torch.float32, torch.bool)}
-
-
-def test_no_tensor_of_the_search_for_the_floor_is_films_by_films() -> None:
-    with Recorder() as recorder:
-        embedding.find_floor(random_likes(30, 400, 0.05), 5)
-    assert 400 * 5 <= max(size for size, *_ in recorder.made) < 400**2

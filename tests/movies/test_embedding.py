@@ -1,6 +1,7 @@
 """Runs descend, repeat and end early where they must; the floor is the lowest cost."""
 
 import math
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -68,12 +69,15 @@ def test_snapshots_are_the_vectors_after_so_many_steps_of_gradient_descent() -> 
     np.testing.assert_array_equal(run.snapshots[12], run.vectors)
 
 
-WRONG = [("dim", 0), ("iterations", -1), ("lr", math.nan), ("lr", math.inf), ("scale", 0.0)]
+NO_COUNTS: list[Any] = [0, -1, 2.5, "ten", True, None]
+NO_SIZES: list[Any] = [0.0, -1, math.nan, math.inf, "ten", True]
+WRONG = [*product(["dim", "iterations"], NO_COUNTS), *product(["lr", "scale"], NO_SIZES)]
 
 
-@pytest.mark.parametrize(("name", "value"), WRONG)
+@pytest.mark.parametrize(("name", "value"), [*WRONG, ("scale", None)])
 def test_a_wrong_argument_gets_a_sentence(name: str, value: Any) -> None:
-    with pytest.raises(AssignmentError, match=f"{name} is {value}; it must be finite and above"):
+    kind = "finite" if name in {"lr", "scale"} else "whole"
+    with pytest.raises(AssignmentError, match=f"{name} is {value!r}; expected a {kind} number abo"):
         embedding.fit(random_likes(5, 8), **{name: value})
     with pytest.raises(AssignmentError, match="optimiser is 'adamw'; choose one of sgd, momentum"):
         embedding.fit(random_likes(5, 8), optimiser="adamw")

@@ -16,20 +16,14 @@ from assignment.movies.movielens import LIKED, Likes, MovieLens
 
 FILM = "$5 a Day and $9.99"  # between two dollars stands no mathematics
 RANDOM = np.random.default_rng(0)
-GROUP = np.arange(30) % 2  # users and films of two kinds: likes stay within a kind
-RATED = np.argwhere((GROUP[:, None] == GROUP) & (RANDOM.random((30, 30)) < 0.8))
-RATINGS = pd.DataFrame({"rating": [4.5, 1.0] * len(RATED)})
-TITLES = [f"{FILM} (1990)", *(f"Film {k} ({k})" for k in range(29))]
-MOVIES = pd.DataFrame({"title": TITLES, "year": 1990 + GROUP})
-DATA = MovieLens(RATINGS, MOVIES, Source("", "", ""))
-MATRIX = sparse.csr_array((np.ones(len(RATED), dtype=np.int64), RATED.T), shape=(30, 30))
-LIKES = Likes(MATRIX, np.arange(30), np.arange(30), LIKED)
+TITLES = pd.DataFrame({"title": [f"{FILM} (1990)", "x (1990)", "y"]})
+DATA = MovieLens(pd.DataFrame({"rating": [4.5, 1.0]}), TITLES, Source("", "", ""))
+LIKES = Likes(sparse.csr_array([[1, 1, 1], [1, 0, 0]]), np.arange(2), np.arange(3), LIKED)
 LOSSES = {"Adam": np.geomspace(100, 1.01, 50), "momentum": np.array([100.0, 300.0])}
 DESCENTS = {
     name: Run("descent", {}, {"losses": losses, "diverged": np.array(name == "momentum")}, {})
     for name, losses in LOSSES.items()
 }
-OVERLAPS = pd.DataFrame([[10, 3, 4], [3, 10, 5], [4, 5, 10]])
 ROWS = [(film, name, 10.0**-k, 9 - k) for film in (FILM, "x") for name in LOSSES for k in range(3)]
 POINTS = pd.DataFrame(ROWS, columns=["query", "optimiser", "above", "overlap"])
 SIZES = pd.DataFrame({"dimension": [10, 20], "loss": [5, 3], "floor": [4, 2], "seconds": [1, 2.5]})
@@ -40,19 +34,14 @@ GENRES = ["Drama", "Comedy", *"abcdefgh"] * 31 + ["Drama"] * 6
 NAMES = {300 + k: f"A film with a name, {k}" for k in range(15)} | {315: FILM}
 FIGURES = {
     "likes": lambda: figures.ratings_and_likes(DATA, LIKES, [f"{FILM} (1990)"]),
-    "colikes": lambda: figures.colikes_picture(DATA, LIKES, films=24, groups=2),
     "losses": lambda: figures.loss_curves(DESCENTS, 1.0, "finding"),
-    "overlaps": lambda: figures.overlap_matrix(OVERLAPS, "finding"),
     "points": lambda: figures.overlap_against_loss(POINTS, "finding"),
-    "norms": lambda: figures.norms_and_likes(np.arange(1, 9), np.arange(1, 9) ** 2),
     "dimensions": lambda: figures.dimension_curves(SIZES),
     "scores": lambda: figures.held_out_scores(SCORES, "finding"),
     "map": lambda: figures.film_map(PLACES, GENRES, NAMES, "finding"),
 }
 WORDS = {name: "finding" for name in FIGURES} | {
-    "likes": "50% are at least 4.0. Right: likes per film fall off steeply; 14 of 30 films",
-    "colikes": "whose films come, in the median, from 199",
-    "norms": "rank correlation 1.00",
+    "likes": "50% are at least 4.0. Right: likes per film fall off steeply; 1 of 3 films",
     "dimensions": "From 10 to 20 dimensions the floor falls from 4 to 2, and the run takes 2.5",
 }
 
@@ -102,8 +91,7 @@ def test_an_optimiser_has_one_colour_and_curves_of_one_colour_differ_in_grey() -
 
 
 def test_the_numbers_stand_where_they_belong() -> None:
-    assert FIGURES["likes"]().axes[1].texts[0].get_text() == f"{FILM}: {LIKES.count[0]}"
-    assert [t.get_text() for t in FIGURES["overlaps"]().axes[0].texts] == ["3.0", "4.0", "5.0"]
+    assert FIGURES["likes"]().axes[1].texts[0].get_text() == f"{FILM}: 2"
     scores = FIGURES["scores"]().axes[0]
     assert scores.get_yticklabels()[-1].get_text() == "high", "the best is on top"
     assert points(scores.lines[0]).tolist() == [[0.2, 0], [0.4, 1]]
@@ -114,12 +102,3 @@ def test_the_numbers_stand_where_they_belong() -> None:
             assert points(line)[:, 1] == pytest.approx([9, 8, 7], abs=0.2)
     heights = [points(axes.lines[0])[:, 1].tolist() for axes in FIGURES["dimensions"]().axes]
     assert heights == [[4e-6, 2e-6], [0.25, 0.5], [1, 2.5]]
-
-
-def test_films_of_a_kind_stand_together_among_the_colikes() -> None:
-    right = FIGURES["colikes"]().axes[1]
-    assert {label.get_text() for label in right.get_yticklabels()} == {"1990", "1991"}
-    grouped = np.asarray(right.images[0].get_array())  # not a number on the diagonal
-    edge = round(points(right.lines[0])[0, 1] + 0.5)
-    assert (grouped[:edge, :edge] != 0).all()
-    assert (grouped[:edge, edge:] == 0).all()

@@ -14,6 +14,7 @@ import torch.distributed as dist
 
 from assignment.common.settings import AssignmentError
 from assignment.movies import embedding, movielens, parallel
+from assignment.movies.cost import build_cost
 from tests.movies.test_cost import random_likes
 
 # A thread that outlived the group could still hold a tensor when Python ends, and would abort it.
@@ -49,8 +50,8 @@ def test_shares_lose_alike(ranks: int, optimiser: str, monkeypatch: pytest.Monke
 
     def train_share(rank: int) -> np.ndarray:
         thread.rank = rank
-        own = parallel.users_of_rank(likes, rank, ranks)
-        return parallel.train(own, optimiser, 4, 30, torch.device("cpu"))[0]
+        share = parallel.build_share(likes, rank, ranks, torch.device("cpu"))
+        return parallel.train(share, optimiser, 4, 30)[0]
 
     monkeypatch.setattr(dist, "all_reduce", lambda t: t.copy_(torch.stack(exchange(t)).sum(0)))
     monkeypatch.setattr(dist, "broadcast", lambda t, source: t.copy_(exchange(t)[source]))
@@ -64,7 +65,7 @@ def test_processes_that_end_apart_are_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(dist, "all_reduce", lambda tensor: tensor)
     monkeypatch.setattr(dist, "broadcast", lambda tensor, source: tensor.add_(1))
     with pytest.raises(AssignmentError, match="ended at different vectors"):
-        parallel.train(random_likes(9, 9), "sgd", 4, 30, torch.device("cpu"))
+        parallel.train(build_cost(random_likes(9, 9)), "sgd", 4, 30)
 
 
 def test_alone_it_says_how_to_start(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

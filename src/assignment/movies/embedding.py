@@ -8,6 +8,7 @@ import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -80,9 +81,12 @@ def fit(
     if (build := OPTIMISERS.get(optimiser)) is None:
         raise AssignmentError(f"optimiser is {optimiser!r}; choose one of {', '.join(OPTIMISERS)}.")
     lr = build.keywords["lr"] if lr is None else lr
-    for name, value in {"dim": dim, "lr": lr, "iterations": iterations, "scale": scale}.items():
-        if not 0 < value < math.inf:
-            raise AssignmentError(f"{name} is {value}; it must be finite and above zero.")
+    counts: dict[str, Any] = {"dim": dim, "iterations": iterations}
+    for name, value in (counts | {"lr": lr, "scale": scale}).items():
+        kind: Any = Integral if name in counts else Real
+        if isinstance(value, bool) or not isinstance(value, kind) or not 0 < value < math.inf:
+            words = "whole" if name in counts else "finite"
+            raise AssignmentError(f"{name} is {value!r}; expected a {words} number above zero.")
     on = device()
     cost = build_cost(likes, on)
     # A line search compares losses so close that float32 cannot tell them apart.
@@ -130,7 +134,7 @@ def find_floor(likes: Likes, dim: int = 50, seed: int | None = None) -> Floor:
     cost = build_cost(likes)
     start = np.zeros((len(likes.movies), dim))
     if seed is None:
-        values, directions = leading_eigenpairs(likes, min(dim, len(start)))
+        values, directions = leading_eigenpairs(likes, dim)
         start[:, : len(values)] = directions * np.sqrt(np.maximum(values, 1e-3 * values[0]))
     else:
         start = np.random.default_rng(seed).normal(0, 0.1, start.shape)

@@ -5,7 +5,7 @@ with the likes held out. Most scores are inner products of one row per film (its
 column of the likes), so no movies x movies matrix is needed.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -18,22 +18,25 @@ from assignment.common.settings import AssignmentError
 from assignment.movies.movielens import Likes
 
 Rows: TypeAlias = NDArray[np.floating] | sparse.csr_array
-Scores: TypeAlias = NDArray[np.float64]
+Scores = NDArray[np.float64]
 DIGITS = 9  # scores that agree to so many digits of the largest are tied: rounding decides nothing
 FEWEST = 5  # likes of a user from whom some are held out
 LAMBDAS = (10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0)
 
 
-@dataclass(frozen=True)
-class HeldOut:
-    """Likes in two parts, with the rows and columns of the whole: here a film may have none."""
+def check_n(n: int, most: int, of: str) -> None:
+    """Refuse a length of list that is no whole number from 1 to the number `most` of something."""
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or not 1 <= n <= most:
+        raise AssignmentError(
+            f"n is {n!r}; expected a whole number from 1 to {most}, the number of {of}."
+        )
 
-    train: Likes
-    held_out: Likes
 
+def hold_out(liked: Likes, share: float = 0.2, seed: int = 0) -> tuple[Likes, Likes]:
+    """Hold out a share of each user's likes, by seed and userId alone: at least one, never all.
 
-def hold_out(liked: Likes, share: float = 0.2, seed: int = 0) -> HeldOut:
-    """Hold out a share of each user's likes, by seed and userId alone: at least one, never all."""
+    Both parts, training and held-out, keep the rows and columns: here a film may have no likes.
+    """
     if not 0 < share < 1:
         raise AssignmentError(f"share is {share}; expected a share between 0 and 1.")
     matrix = liked.matrix.sorted_indices()
@@ -44,7 +47,7 @@ def hold_out(liked: Likes, share: float = 0.2, seed: int = 0) -> HeldOut:
             order = np.random.default_rng([seed, int(user)]).permutation(count)
             held_out.data[start + order[:size]] = 1
     held_out.eliminate_zeros()
-    return HeldOut(replace(liked, matrix=matrix - held_out), replace(liked, matrix=held_out))
+    return replace(liked, matrix=matrix - held_out), replace(liked, matrix=held_out)
 
 
 def row_norms(rows: Rows) -> NDArray[np.float64]:
@@ -84,31 +87,6 @@ def top_columns(scores: Scores, liked: Likes, n: int) -> NDArray[np.int64]:
     return order[np.argsort(-rounded, axis=1, kind="stable")[:, :n]]  # stable: `order` decides ties
 
 
-def score_by_popularity(train: Likes) -> Scores:
-    """Score a film by its number of likes, the same for every user."""
-    return np.tile(train.count.astype(np.float64), (len(train.users), 1))
-
-
-def score_by_colikes(train: Likes, cosine: bool) -> Scores:
-    """Score film i by its mean X_ij with the films j of the user, or by X_ij / sqrt(n_i n_j)."""
-    # The diagonal that X leaves out concerns only films that the user likes, which are not ranked.
-    return score_films(train.matrix.T.tocsr(), train.matrix, cosine)
-
-
-def score_by_vectors(train: Likes, vectors: np.ndarray, cosine: bool) -> Scores:
-    """Score a film by its cosine to the mean unit vector of the user's films, or inner product."""
-    return score_films(vectors, train.matrix, cosine)
-
-
-def fit_known_films(train: Likes, fit: Callable[[Likes], np.ndarray]) -> np.ndarray:
-    """Fit vectors to the films with training likes; the others get a zero row, [movies, dim]."""
-    known = train.count > 0
-    found = fit(replace(train, matrix=train.matrix[:, known], movies=train.movies[known]))
-    vectors = np.zeros((len(known), found.shape[1]), dtype=found.dtype)
-    vectors[known] = found
-    return vectors
-
-
 def score_by_ease(train: Likes, regularisation: float) -> Scores:
     """Score by EASE (Steck, 2019): ridge regression of the likes on themselves, zero diagonal."""
     if not regularisation > 0:
@@ -122,14 +100,13 @@ def score_by_ease(train: Likes, regularisation: float) -> Scores:
     return np.asarray(A - KA / diagonal)
 
 
-def choose_lambda(train: Likes) -> dict[float, float]:
-    """EASE's mean NDCG for each of `LAMBDAS`, best first, on likes held out from `train`."""
-    inner = hold_out(train)
-    ndcg = {}
-    for value in LAMBDAS:
-        scores = score_by_ease(inner.train, value)
-        ndcg[value] = float(evaluate(scores, inner.train, inner.held_out).ndcg.mean())
-    return dict(sorted(ndcg.items(), key=lambda item: -item[1]))
+def choose_lambda(train: Likes) -> float:
+    """Choose the one of `LAMBDAS` with EASE's best mean NDCG, on likes held out from `train`."""
+    inner, held_out = hold_out(train)
+    return max(
+        LAMBDAS,
+        key=lambda value: evaluate(score_by_ease(inner, value), inner, held_out).ndcg.mean(),
+    )
 
 
 @dataclass(frozen=True)
@@ -156,11 +133,9 @@ def evaluate(scores: Scores, train: Likes, held_out: Likes, n: int = 10) -> Eval
         )
     relevant = held_out.matrix.toarray() > 0
     users = np.flatnonzero(relevant.any(axis=1))
-    if not len(users) or not 1 <= n <= len(train.movies):
-        raise AssignmentError(
-            f"There are {len(users)} users with held-out likes and n is {n}; expected at least one "
-            f"user, and n from 1 to {len(train.movies)}."
-        )
+    check_n(n, len(train.movies), "films")
+    if not len(users):
+        raise AssignmentError("No user has held-out likes; expected at least one user.")
     relevant, ranked = relevant[users], scores[users]
     lowest = ranked.min(axis=1, keepdims=True) - np.abs(ranked).max(axis=1, keepdims=True) - 1
     ranked = np.where(train.count > 0, ranked, lowest)

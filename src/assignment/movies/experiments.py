@@ -15,10 +15,10 @@ from assignment.common import settings
 from assignment.common.runs import Outcome, Run, obtain
 from assignment.common.settings import Mode
 from assignment.movies import embedding, evaluation
+from assignment.movies.evaluation import Evaluation, Rows, evaluate, score_films
 from assignment.movies.movielens import Likes, MovieLens
 from assignment.movies.recommend import by_cosine
 
-CHECKPOINTS = (10, 20, 50, 100, 200, 300, 500, 700, 1000)
 DIMENSIONS = (10, 25, 50, 100, 200)
 
 
@@ -34,7 +34,7 @@ class Descent:
     iterations: int = 1000
     seed: int = 0
     scale: float = 0.1
-    checkpoints: tuple[int, ...] = CHECKPOINTS
+    checkpoints: tuple[int, ...] = (10, 20, 50, 100, 200, 300, 500, 700, 1000)
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,7 @@ class Study:
     def film_map(self, perplexity: float = 30, fewest: int = 5) -> Run:
         """Lay films out in the plane: the places, in the order of the liked films."""
         config = FilmMap(self.liked.fingerprint, perplexity, fewest)
-        vectors = self.floor(keep_vectors=True)["vectors"]
-        return obtain(_film_map, config, self.liked, vectors)
+        return obtain(_film_map, config, self.liked, self.floor(keep_vectors=True)["vectors"])
 
     def overshoot(self, lr: float) -> Run:
         """Measure the sizes, direction by direction, of a step that overshoots."""
@@ -132,9 +131,8 @@ class Study:
 
 
 def _descent(config: Descent, data: MovieLens, liked: Likes) -> Outcome:
-    steps = [step for step in config.checkpoints if step <= config.iterations]
     how = (config.dim, config.optimiser, config.lr, config.iterations, config.seed, config.scale)
-    fit = embedding.fit(liked, *how, snapshots=steps)
+    fit = embedding.fit(liked, *how, snapshots=config.checkpoints)
     lists = [by_cosine(data, liked, v).top(config.films) for v in fit.snapshots.values()]
     return Outcome({
         "losses": fit.losses,
@@ -171,57 +169,56 @@ def _overshoot(config: Overshoot, liked: Likes) -> Outcome:
 
 def _halves(config: Halves, data: MovieLens, liked: Likes) -> Outcome:
     order = np.random.default_rng(config.seed).permutation(len(liked.users))
-    halves, vectors = [], []
-    for rows in np.array_split(order, 2):
-        rows = np.sort(rows)
-        halves.append(replace(liked, matrix=liked.matrix[rows], users=liked.users[rows]))
-        vectors.append(_floor_vectors(halves[-1], config.dim))
+    halves = [
+        replace(liked, matrix=liked.matrix[rows], users=liked.users[rows])
+        for rows in map(np.sort, np.array_split(order, 2))
+    ]
+    vectors = [_floor_vectors(half, config.dim) for half in halves]
     # A film without co-likes in a half has no direction there, and so no neighbours.
-    both = np.flatnonzero(np.all([found.any(axis=1) for found in vectors], axis=0))
+    both = np.all([found.any(axis=1) for found in vectors], axis=0)
     ids = liked.movies[both]
     first, second = (
-        by_cosine(data, replace(half, matrix=half.matrix[:, both], movies=ids), found[both]).top(
-            ids
-        )
+        by_cosine(data, half, found * both[:, None]).top(ids)
         for half, found in zip(halves, vectors, strict=True)
     )
     return Outcome({"movies": ids, "first": first, "second": second})
 
 
 def _held_out(config: HeldOutLikes, liked: Likes) -> Outcome:
-    parts = evaluation.hold_out(liked, config.share, config.seed)
-    train = parts.train
+    train, held_out = evaluation.hold_out(liked, config.share, config.seed)
     vectors = {dim: _floor_vectors(train, dim) for dim in dict.fromkeys((config.dim, *config.dims))}
-    best = next(iter(evaluation.choose_lambda(train)))
-    scores = {
-        "popularity": evaluation.score_by_popularity(train),
-        "raw co-likes": evaluation.score_by_colikes(train, cosine=False),
-        "cosine co-likes": evaluation.score_by_colikes(train, cosine=True),
-        "EASE": evaluation.score_by_ease(train, best),
-        "embeddings, cosine": evaluation.score_by_vectors(train, vectors[config.dim], cosine=True),
-        "embeddings, inner product": evaluation.score_by_vectors(
-            train, vectors[config.dim], cosine=False
-        ),
+    best = evaluation.choose_lambda(train)
+    popularity = np.tile(train.count.astype(np.float64), (len(train.users), 1))
+    # Inner products of its rows are X; the diagonal concerns only films that are not ranked.
+    colikes = train.matrix.T.tocsr()
+
+    def judge(rows: Rows, cosine: bool) -> Evaluation:
+        return evaluate(score_films(rows, train.matrix, cosine), train, held_out)
+
+    results = {
+        "popularity": evaluate(popularity, train, held_out),
+        "raw co-likes": judge(colikes, cosine=False),
+        "cosine co-likes": judge(colikes, cosine=True),
+        "EASE": evaluate(evaluation.score_by_ease(train, best), train, held_out),
+        "embeddings, cosine": judge(vectors[config.dim], cosine=True),
+        "embeddings, inner product": judge(vectors[config.dim], cosine=False),
     }
-    results = {name: evaluation.evaluate(s, train, parts.held_out) for name, s in scores.items()}
-    by_dim = [
-        evaluation.evaluate(
-            evaluation.score_by_vectors(train, vectors[dim], cosine=True), train, parts.held_out
-        ).recall
-        for dim in config.dims
-    ]
     return Outcome({
-        "by_dim": by_dim,
+        "by_dim": [judge(vectors[dim], cosine=True).recall for dim in config.dims],
         "methods": list(results),
         "recall": [result.recall for result in results.values()],
         "ndcg": [result.ndcg for result in results.values()],
-        "users": next(iter(results.values())).users,
+        "users": results["popularity"].users,
         "lambda": best,
     })  # fmt: skip
 
 
 def _floor_vectors(liked: Likes, dim: int) -> np.ndarray:
-    return evaluation.fit_known_films(liked, lambda some: embedding.find_floor(some, dim).vectors)
+    """Fit the films that have likes; the others get a row of zeros, [movies, dim]."""
+    known, vectors = liked.count > 0, np.zeros((len(liked.movies), dim))
+    some = replace(liked, matrix=liked.matrix[:, known], movies=liked.movies[known])
+    vectors[known] = embedding.find_floor(some, dim).vectors
+    return vectors
 
 
 # --- tables ---------------------------------------------------------------------------------------

@@ -5,20 +5,16 @@ What a figure shows is its `finding`, a sentence of the caller for the alternati
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import cycle, pairwise
+from itertools import cycle
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import PowerNorm
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
-from scipy.cluster import hierarchy
-from scipy.spatial.distance import pdist
-from scipy.stats import spearmanr
 
-from assignment.common.figures import BLUE, GREY, PALETTE, Figure, heatmap, new_figure, styled
+from assignment.common.figures import BLUE, GREY, PALETTE, Figure, new_figure, styled
 from assignment.common.runs import Run
 from assignment.movies.movielens import Likes, MovieLens
 
@@ -51,51 +47,6 @@ def ratings_and_likes(data: MovieLens, liked: Likes, named: Sequence[str]) -> Fi
             textcoords="offset points", ha=across, va=along, parse_math=False,
         )  # fmt: skip
     right.set(xlabel="film, by likes", ylabel="likes", title="likes per film")
-    return figure
-
-
-@styled
-def colikes_picture(data: MovieLens, liked: Likes, films: int = 250, groups: int = 6) -> Figure:
-    """Draw X for the most liked films: as it is, and with popularity divided out and films grouped.
-
-    A group, a branch of their tree, is labelled with its median year.
-    """
-    top = np.argsort(-liked.count, kind="stable")[:films]
-    both = (liked.matrix[:, top].T @ liked.matrix[:, top]).toarray().astype(float)
-    chance = np.outer(np.diag(both), np.diag(both))
-    # How many times more often than by chance two films are liked together.
-    lift = np.log(both / chance * len(liked.users) + 0.1)
-    np.fill_diagonal(lift, 0)
-    tree = hierarchy.ward(pdist(lift))
-    order = hierarchy.leaves_list(hierarchy.optimal_leaf_ordering(tree, pdist(lift)))
-    group = hierarchy.fcluster(tree, groups, "maxclust")[order]
-    years = data.movies["year"].loc[liked.movies[top[order]]].to_numpy(dtype=float)
-    edges = np.flatnonzero(np.diff(group, prepend=-1, append=-1))
-    medians = [f"{np.nanmedian(years[i:j]):.0f}" for i, j in pairwise(edges)]
-    figure = new_figure(
-        7, 4.4, f"X for the {len(top)} most liked films. By likes it only fades from the popular "
-        "corner. Divided by popularity and grouped by similarity it falls into blocks along the "
-        f"diagonal, whose films come, in the median, from {', '.join(medians)}.",
-    )  # fmt: skip
-    left, right = figure.subplots(1, 2)
-    grouped = (both / np.sqrt(chance))[np.ix_(order, order)]
-    for axes, picture, gamma, title, what in (
-        (left, both, 0.5, "X, ordered by likes", "users who liked both"),
-        (right, grouped, 1, "X / sqrt(likes x likes), grouped", "cosine of likes"),
-    ):
-        np.fill_diagonal(picture, np.nan)
-        highest = float(np.nanquantile(picture, 0.999))
-        image = axes.imshow(picture, cmap="viridis", norm=PowerNorm(gamma, 0, highest))
-        axes.set(title=title, xticks=[], yticks=[], xlabel="film")
-        figure.colorbar(image, ax=axes, label=what, location="bottom", shrink=0.8)
-    left.set_ylabel("film, the most liked first")
-    right.set_ylabel("film, by group; its median year")
-    right.set_yticks([(i + j - 1) / 2 for i, j in pairwise(edges)], medians)
-    right.tick_params(length=0)
-    right.grid(visible=False)
-    for edge in edges[1:-1]:
-        right.axhline(edge - 0.5, color="white", lw=0.8)
-        right.axvline(edge - 0.5, color="white", lw=0.8)
     return figure
 
 
@@ -137,22 +88,6 @@ def loss_curves(found: Mapping[str, Run], floor: float, finding: str) -> Figure:
 
 
 @styled
-def overlap_matrix(overlaps: pd.DataFrame, finding: str) -> Figure:
-    """Draw a square table, rows and columns named alike, of how many of ten films two lists share.
-
-    The first column compares all others with the first row's list; the diagonal is left out.
-    """
-    figure = new_figure(7, min(1.7 + 0.27 * len(overlaps), 6.4), finding)
-    below = overlaps.iloc[1:, :-1]  # the rest says the same again, or compares a list with itself
-    heatmap(
-        figure.subplots(), below, mask=~np.tri(len(below), dtype=bool), cmap="cividis", vmin=0,
-        vmax=10, fmt=".1f", annot_kws={"fontsize": 7},
-        cbar_kws={"label": "films in common, of 10", "shrink": 0.7},
-    )  # fmt: skip
-    return figure
-
-
-@styled
 def overlap_against_loss(points: pd.DataFrame, finding: str) -> Figure:
     """Draw the overlap with the converged list against how far a run has come.
 
@@ -177,17 +112,6 @@ def overlap_against_loss(points: pd.DataFrame, finding: str) -> Figure:
     panels[0].set(ylabel="of the converged ten", ylim=(-0.5, 10.5))
     handles = panels[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=4, fontsize=8)
-    return figure
-
-
-@styled
-def norms_and_likes(norms: np.ndarray, likes: np.ndarray) -> Figure:
-    """Draw the length of each film's vector against its likes."""
-    rank = f"rank correlation {spearmanr(norms, likes).statistic:.2f}"
-    figure = new_figure(4.2, 2.9, f"The length of a film's vector grows with its likes, {rank}.")
-    axes = figure.subplots()
-    axes.loglog(likes, norms, ".", color=BLUE, markersize=2.5, alpha=0.4)
-    axes.set(xlabel="likes", ylabel="length of the vector", title=rank)
     return figure
 
 

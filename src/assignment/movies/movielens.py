@@ -173,8 +173,10 @@ def _ratings(path: Path, movies: pd.DataFrame) -> pd.DataFrame:
     user, movie = found["userId"], found["movieId"]
     if len(unlisted := movie[~movie.isin(movies.index)]):
         line, film = unlisted.index[0] + 2, unlisted.iloc[0]
-        reason = f"the list ends without movieId {film}, which is rated on line {line} of {path}"
-        raise RatingsError(path.with_name("movies.csv"), len(movies) + 1, reason)
+        if movies.index.max() < unlisted.min() < unlisted.max():  # the list was cut short
+            reason = f"the list ends without movieId {film}, rated on line {line} of {path}"
+            raise RatingsError(path.with_name("movies.csv"), len(movies) + 1, reason)
+        raise RatingsError(path, line, f"movieId {film} is not listed in movies.csv")
     pair = pd.Series(pd.factorize(user)[0] * len(movies) + pd.factorize(movie)[0])
     if (again := pair.duplicated()).any():
         row = int(again.argmax())

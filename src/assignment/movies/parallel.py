@@ -1,7 +1,5 @@
 """The movie embeddings trained by several processes at once, under PyTorch's own launcher.
 
-    torchrun --standalone --nproc-per-node 2 -m assignment.movies.parallel
-
 The cost is a sum over users, plus terms of the vectors alone: every process holds a share of the
 users and all vectors, and a step adds up cost and gradient, so the vectors are never sent.
 """
@@ -9,54 +7,39 @@ users and all vectors, and a step adds up cost and gradient, so the vectors are 
 import argparse
 import os
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch._dynamo  # optimisers import it; imported after the group begins, it holds the group
 import torch.distributed as dist
+from torch import Tensor
 
 from assignment.common.settings import AssignmentError, device, report
-from assignment.movies.cost import FastCost, RowSums
+from assignment.movies.cost import FastCost, RowSums, build_cost
 from assignment.movies.embedding import OPTIMISERS, descend, random_start
 from assignment.movies.movielens import Likes, build_likes, load
 
-BLOCK = 256  # rows of co-likes that are added up at a time
 COMMAND = "torchrun --standalone --nproc-per-node 2 -m assignment.movies.parallel"
 
 
-def all_reduce(part: torch.Tensor) -> torch.Tensor:
+def all_reduce(part: Tensor) -> Tensor:
     """Add up over all processes."""
     dist.all_reduce(part)
     return part
 
 
-def users_of_rank(likes: Likes, rank: int, ranks: int) -> Likes:
-    """Return the users of one process, one in so many; all films stay."""
-    own = slice(rank, None, ranks)
-    return replace(likes, matrix=likes.matrix[own], users=likes.users[own])
+def build_share(likes: Likes, rank: int, ranks: int, on: torch.device) -> FastCost:
+    """Build the cost of all likes, of which this process sums up those of one user in so many."""
+    whole, own = build_cost(likes), likes.matrix[rank::ranks]
+    rows, columns = RowSums(own, on), RowSums(own.T, on)
+    return FastCost(rows, columns, whole.n.to(on), whole.constant, whole.sum_dtype, all_reduce)
 
 
-def build_distributed_cost(own: Likes, on: torch.device) -> FastCost:
-    """Build the cost of all users from what each process holds; all must call it together."""
-    A = own.matrix
-    n = all_reduce(torch.from_numpy(own.count[:, None].astype(np.float64)).to(on))
-    constant = -n.square().sum().item()
-    for start in range(0, A.shape[1], BLOCK):
-        block = (A[:, start : start + BLOCK].T @ A).toarray().astype(np.float64)
-        constant += all_reduce(torch.from_numpy(block).to(on)).square().sum().item()
-    rows, columns = RowSums(A, on), RowSums(A.T, on)
-    return FastCost(rows, columns, n.float(), constant, torch.float64, all_reduce)
-
-
-def train(
-    own: Likes, optimiser: str, dim: int, iterations: int, on: torch.device
-) -> tuple[np.ndarray, torch.Tensor]:
+def train(cost: FastCost, optimiser: str, dim: int, iterations: int) -> tuple[np.ndarray, Tensor]:
     """Descend as `embedding.fit` does from seed 0; return the losses and the vectors."""
-    cost = build_distributed_cost(own, on)
     dtype = cost.sum_dtype if optimiser == "lbfgs" else torch.float32
-    vectors = random_start(len(own.movies), dim).to(on, dtype).requires_grad_()
+    vectors = random_start(len(cost.n), dim).to(cost.n.device, dtype).requires_grad_()
     losses = np.array(list(descend(cost, vectors, OPTIMISERS[optimiser]([vectors]), iterations)))
     of_first = vectors.detach().clone()
     dist.broadcast(of_first, 0)
@@ -82,13 +65,13 @@ def main() -> None:
     if rank == 0:
         load()  # once: it may have to be downloaded
     dist.barrier()
-    own = users_of_rank(build_likes(load()), rank, ranks)
+    cost = build_share(build_likes(load()), rank, ranks, on)
     began = time.perf_counter()
-    losses, vectors = train(own, options.optimiser, options.dim, options.iterations, on)
+    losses, vectors = train(cost, options.optimiser, options.dim, options.iterations)
     if rank == 0:
         milliseconds = 1e3 * (time.perf_counter() - began) / options.iterations
         report(
-            f"{ranks} processes, {len(own.movies):,} films: loss {losses[0]:,.0f} to "
+            f"{ranks} processes, {len(cost.n):,} films: loss {losses[0]:,.0f} to "
             f"{losses[-1]:,.0f} in {options.iterations} steps of {milliseconds:.1f} ms"
         )
         if options.output:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from assignment.common.settings import AssignmentError
-from assignment.movies.evaluation import Rows, Scores, row_norms, score_films, top_columns
+from assignment.movies.evaluation import Rows, Scores, check_n, row_norms, score_films, top_columns
 from assignment.movies.movielens import Likes, MovieLens
 
 Film = str | int | np.integer  # a title, or a movieId
@@ -31,10 +31,6 @@ TRAILING = re.compile(rf"^(.*),\s+({ARTICLES}|die|lo|i|gli|de|det|den|en|l['’]
 UNACCENTED = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "æ": "ae", "œ": "oe", "&": " and "})
 
 
-class FilmError(AssignmentError):
-    """A film cannot be found or asked for; says why, and what could be asked instead."""
-
-
 def spellings(name: str) -> list[str]:
     """Write a name as names are compared: with its article in front, and without any."""
     letters = unicodedata.normalize("NFKD", name.casefold()).translate(UNACCENTED)
@@ -45,12 +41,6 @@ def spellings(name: str) -> list[str]:
         joined = re.sub(r"['’.]", "", text)  # "L.A." is "LA", "Bug's" is "Bugs"
         found.append(" ".join(re.findall(r"\w+", joined)) or text)  # "$" has no words
     return found
-
-
-def alternative_titles(title: str) -> list[str]:
-    """List the names in a title: all but the year, what comes first, what is in parentheses."""
-    whole = YEAR.sub("", title)
-    return [whole, ALTERNATIVE.sub("", whole), *ALTERNATIVE.findall(whole)]
 
 
 @dataclass(frozen=True)
@@ -89,17 +79,17 @@ class Neighbours:
         elif isinstance(film, int | np.integer) and not isinstance(film, bool):
             matches = [int(film)] if film in titles else []
         else:
-            raise FilmError(f"The film is {film!r}; expected a title or a movieId.")
+            raise AssignmentError(f"The film is {film!r}; expected a title or a movieId.")
         if not matches:
-            raise FilmError(f"No film is called {film!r}. {self._suggestion(str(film))}")
+            raise AssignmentError(f"No film is called {film!r}. {self._suggestion(str(film))}")
         matches = [movie for movie in matches if movie in self._likes] or matches
         if len(matches) > 1:
             listed = "; ".join(f"{titles[movie]}, movieId {movie}" for movie in matches)
-            raise FilmError(
+            raise AssignmentError(
                 f"{film!r} names {len(matches)} films: {listed}. Ask with the year, or by movieId."
             )
         if matches[0] not in self._likes:
-            raise FilmError(
+            raise AssignmentError(
                 f"Nobody gave {titles[matches[0]]} at least {self.liked.threshold:g} stars, "
                 "so it has no likes to compare. Ask for another film, or lower the threshold."
             )
@@ -108,7 +98,7 @@ class Neighbours:
     def _find_all(self, films: Film | Sequence[Film] | NDArray[np.int64]) -> NDArray[np.int64]:
         found = [self.find(film) for film in np.atleast_1d(np.array(films, dtype=object))]
         if not found:
-            raise FilmError("No film was asked for: name at least one.")
+            raise AssignmentError("No film was asked for: name at least one.")
         return np.array(found)
 
     @cached_property
@@ -119,7 +109,9 @@ class Neighbours:
     def _by_spelling(self) -> dict[str, list[int]]:
         index: dict[str, list[int]] = {}
         for movie, title in self.data.movies["title"].items():
-            for spelling in {s for name in alternative_titles(title) for s in spellings(name)}:
+            whole = YEAR.sub("", title)  # then what comes first, then what is in parentheses
+            names = (whole, ALTERNATIVE.sub("", whole), *ALTERNATIVE.findall(whole))
+            for spelling in {s for name in names for s in spellings(name)}:
                 index.setdefault(spelling, []).append(movie)
         return index
 
@@ -148,9 +140,11 @@ class Neighbours:
         scores = score_films(self.rows, sparse.csr_array(chosen), self.cosine)
         if not (directed := scores.any(axis=1)).all():
             titles = "; ".join(self.data.movies["title"][queries[~directed][0]])
-            raise FilmError(f"The vectors of {titles} are zero or cancel out: ask for others.")
+            raise AssignmentError(
+                f"The vectors of {titles} are zero or cancel out: ask for others."
+            )
         known = row_norms(self.rows) > 0
-        _check_n(n, known.sum() - columns.shape[1], "other films")
+        check_n(n, known.sum() - columns.shape[1], "other films")
         scores[:, ~known] = -np.inf  # a film without a direction is near nothing
         np.put_along_axis(scores, columns, -np.inf, axis=1)  # nor is a film its own neighbour
         return scores, top_columns(scores, self.liked, n)
@@ -178,7 +172,7 @@ def by_cosine_colikes(data: MovieLens, liked: Likes) -> Neighbours:
 
 def overlap_at(first: Ids, second: Ids, n: int = 10) -> float:
     """Return the share of the first n ids that two lists have in common, in any order."""
-    _check_n(n, min(len(first), len(second)), "ids in the shorter list")
+    check_n(n, min(len(first), len(second)), "ids in the shorter list")
     return len(set(map(int, first[:n])) & set(map(int, second[:n]))) / n
 
 
@@ -191,10 +185,3 @@ def short_title(title: str, longest: int = 36) -> str:
     """Shorten a title for a table: "Good, the Bad and the Ugly, The (...) (1966)" begins "The"."""
     name = re.sub(r"^(.*), (The|A|An)$", r"\2 \1", title.split(" (")[0])
     return name if len(name) <= longest else f"{name[: longest - 1]}…"
-
-
-def _check_n(n: int, most: int, of: str) -> None:
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or not 1 <= n <= most:
-        raise AssignmentError(
-            f"n is {n!r}; expected a whole number from 1 to {most}, the number of {of}."
-        )
