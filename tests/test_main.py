@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from assignment import __main__ as command
-from assignment.images import resnet
+from assignment.common import settings
 from assignment.movies import movielens, sample
 
 
@@ -40,7 +40,7 @@ def test_data_reports_what_it_got_and_why_it_could_not_get_the_rest(
 def test_data_is_content_with_what_is_in_place(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    named = resnet.weights_folder() / "resnet18-reconstructed.pt"
+    named = settings.data_folder() / "weights" / "resnet18-reconstructed.pt"
     monkeypatch.setenv("ASSIGNMENT_WEIGHTS", str(named))
     assert command.main(["data"]) == 0
     output = capsys.readouterr().out
@@ -48,16 +48,13 @@ def test_data_is_content_with_what_is_in_place(
     assert "a reconstruction of IMAGENET1K_V1" in output
 
 
-@pytest.mark.parametrize(
-    ("task", "asked", "has_data", "used"),
-    [
-        ("notebooks", "recorded", True, ["recorded"]),
-        ("notebooks", "recorded", False, ["sample"]),
-        ("notebooks", "sample", False, ["sample"]),
-        ("train", "recorded", True, ["train"]),
-        ("train", "recorded", False, []),  # training needs the data, and ends without them
-    ],
-)
+@pytest.mark.parametrize(("task", "asked", "has_data", "used"), [
+    ("notebooks", "recorded", True, ["recorded"]),
+    ("notebooks", "recorded", False, ["sample"]),
+    ("notebooks", "sample", False, ["sample"]),
+    ("train", "recorded", True, ["train"]),
+    ("train", "recorded", False, []),  # training needs the data, and ends without them
+])  # fmt: skip
 def test_a_notebook_runs_in_the_mode_that_its_data_allow(
     task: str, asked: str, has_data: bool, used: list[str], data_folder: Path,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],

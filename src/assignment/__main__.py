@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 
 from assignment.common import runs, settings
-from assignment.common.download import BRIEF, fetch, megabytes
+from assignment.common.download import BRIEF, megabytes
 from assignment.common.files import Source, display_path
 from assignment.common.notebooks import execute
 from assignment.common.settings import PROJECT, AssignmentError, Mode, report
@@ -29,9 +29,7 @@ def data() -> None:
     wanted: dict[str, Callable[[], Source]] = {
         cifar10.ARCHIVE.name: lambda: cifar10.read(cifar10.ARCHIVE.obtain()).source,
         movielens.ARCHIVE.name: lambda: movielens.read(movielens.ARCHIVE.obtain()).source,
-        resnet.WEIGHTS: lambda: resnet.check_weights(
-            resnet.weights_from_environment() or fetch(resnet.CHECKPOINT, resnet.weights_folder())
-        ),
+        resnet.WEIGHTS: lambda: resnet.load_resnet18().source,
     }
     failed = []
     for name, get in wanted.items():

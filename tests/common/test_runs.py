@@ -13,7 +13,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
-from assignment.common import files, runs
+from assignment.common import code, files, runs
 from assignment.common.runs import Outcome, Run, obtain, read_run, write_run
 from assignment.common.settings import PROJECT, AssignmentError
 
@@ -46,6 +46,7 @@ def experiment(config: Config) -> Outcome:
 def records(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data_folder: Path) -> Path:
     """A folder of committed records, and beside it one of fresh runs."""
     done.clear()
+    runs._told.clear()
     monkeypatch.setattr(runs, "RECORDS", tmp_path / "records")
     return tmp_path / "records"
 
@@ -68,7 +69,7 @@ def test_a_run_comes_back_as_it_was_and_is_not_done_again(
     assert again["count"] == 1
     assert again["loss"].dtype == first["loss"].dtype
     assert repr(again) == f"{again.name}: 0 s on {again.facts['device']}"
-    assert capsys.readouterr().out == "experiment: there is no record of it; running it now.\n"
+    assert capsys.readouterr().out == "experiment: there is no record of it. Running it now.\n"
     assert not records.exists(), "a run never writes a committed record"
 
 
@@ -80,6 +81,7 @@ def test_a_run_comes_back_as_it_was_and_is_not_done_again(
         (replace(CONFIG, sizes=(1, 3)), "sizes[0] is 1, recorded the default"),
         (replace(CONFIG, weights="0f"), 'weights is "0f", recorded the default'),
         (replace(CONFIG, parts=(Part(1.0),)), "parts[0].lr is 1.0, recorded the default"),
+        (replace(CONFIG, weights="official" + 20 * "x"), 'weights is "officialxxxxxxxx..."'),
         (Config(Part(0.2, 0.8), tuple(range(9)), "x" * 64), "and 9 more. Running it now"),
     ],
 )
@@ -92,6 +94,31 @@ def test_another_config_is_another_run_and_the_difference_is_told(
     assert difference in told
     assert told.endswith("the recorded run took 4 min on cpu (Linux).\n")
     assert len(told) < 300
+
+
+def test_of_many_runs_that_differ_alike_one_is_told(
+    records: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for part in (Part(0.1), Part(0.2)):
+        kept(records, replace(CONFIG, part=part))
+        obtain(experiment, replace(CONFIG, part=part, sizes=(7, 2)))
+    assert len(done) == 2
+    assert capsys.readouterr().out.count("\n") == 1
+
+
+def test_a_record_of_other_code_says_so_in_one_line(
+    records: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept(records, source=code.fingerprint(experiment))
+    obtain(experiment, CONFIG)
+    assert capsys.readouterr().out == ""
+    kept(records, source="of other code")
+    obtain(experiment, CONFIG), obtain(experiment, CONFIG)
+    assert capsys.readouterr().out == (
+        "experiment: its code is not that of the record (commit abc). ASSIGNMENT_MODE=train runs "
+        "it again.\n"
+    )
+    assert not done
 
 
 def test_the_key_is_of_what_was_asked_and_a_new_fields_default_leaves_it_alone() -> None:
@@ -222,21 +249,31 @@ def test_promoted_runs_become_records_and_a_stand_in_answers_the_request(records
     assert not list(runs.runs_folder().glob("*.json"))
 
 
-@pytest.mark.parametrize("code", ["abc-changed", "unknown"])
-def test_what_other_code_made_is_not_promoted(records: Path, code: str) -> None:
+@pytest.mark.parametrize(("origin", "replaced"), [("official", False), ("other", True)])
+def test_a_stand_ins_run_never_replaces_that_of_the_official_weights(
+    records: Path, origin: str, replaced: bool
+) -> None:
+    kept(records, weights={"origin": origin})
+    kept(
+        runs.runs_folder(), replace(CONFIG, weights="12ab"), weights={"origin": "other"}, code="new"
+    )
+    assert len(runs.promote({"12ab"})) == replaced
+    assert (obtain(experiment, CONFIG).facts["code"] == "new") == replaced
+
+
+@pytest.mark.parametrize("made_by", ["abc-changed", "unknown"])
+def test_what_other_code_made_is_not_promoted(records: Path, made_by: str) -> None:
     kept(runs.runs_folder())
-    kept(runs.runs_folder(), Config(Part(0.3)), code=code)
+    kept(runs.runs_folder(), Config(Part(0.3)), code=made_by)
     with pytest.raises(AssignmentError, match="was made by code that is not committed"):
         runs.promote({})
     assert not records.exists(), "all or nothing"
 
 
-def test_facts_tell_where_it_ran_and_by_which_code(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_facts_tell_where_it_ran_and_by_which_code() -> None:
     facts = runs.describe_machine(1.234)
     assert facts["seconds"] == 1.23
     assert {"device", "machine", "processor", "threads", "torch", "code"} <= facts.keys()
-    monkeypatch.setattr("shutil.which", lambda name: None)
-    assert runs.commit() == "unknown"
 
 
 def test_every_committed_record_is_whole_and_small() -> None:

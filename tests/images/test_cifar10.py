@@ -70,7 +70,6 @@ def test_every_image_lands_in_exactly_one_split() -> None:
     assert sorted(read) == sorted(written)
     assert read[100:] == written[100:], "the last batch is the test set"
     assert data.classes == ("a", "b") * 5
-    assert data.fingerprint != cifar10.load(split=1).fingerprint
 
 
 def test_first_per_class_takes_the_first_and_changes_the_fingerprint(folder: Path) -> None:
@@ -101,5 +100,3 @@ def test_file_that_is_not_official_is_refused_unopened(
     with pytest.raises(settings.AssignmentError, match=rf"{name} {reason} .*`make data`"):
         cifar10.read(folder)
     assert not Path("ran").exists()
-    pickle.loads(CODE)
-    assert Path("ran").exists(), "unchecked, it runs"

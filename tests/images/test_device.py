@@ -1,14 +1,13 @@
 """The code that runs on the device uses nothing that Apple's MPS lacks.
 
-MPS has no float64, sparse CSR or antialiased resize; here every operation is watched for them.
+MPS has no float64 and no antialiased resize; here every operation is watched for them.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch.nn.functional import cross_entropy, interpolate
+from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -24,25 +23,9 @@ class LikeMps(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         assert "_aa" not in str(func), f"{func} is an antialiased resize"
         for value in tree_leaves((args, kwargs, result)):
-            if isinstance(value, torch.Tensor):
-                assert value.dtype not in (torch.float64, torch.complex128), f"{func}: float64"
-                assert value.layout in (torch.strided, torch.sparse_coo), f"{func}: sparse CSR"
+            dtype = getattr(value, "dtype", None)
+            assert dtype not in (torch.float64, torch.complex128), f"{func}: {dtype}"
         return result
-
-
-LACKING: dict[str, Callable[[], object]] = {
-    "float64": lambda: torch.ones(2).double(),
-    "complex128": lambda: torch.zeros(2, dtype=torch.complex128),
-    "sparse CSR": lambda: torch.eye(2).to_sparse_csr(),
-    "antialias": lambda: interpolate(torch.ones(1, 3, 8, 8), 4, mode="bilinear", antialias=True),
-}
-
-
-@pytest.mark.parametrize("operation", LACKING.values(), ids=LACKING)
-@pytest.mark.filterwarnings("ignore:Sparse")
-def test_what_mps_lacks_is_noticed(operation: Callable[[], object]) -> None:
-    with pytest.raises(AssertionError), LikeMps():  # type: ignore[no-untyped-call]
-        operation()
 
 
 def prepare(images: torch.Tensor) -> torch.Tensor:

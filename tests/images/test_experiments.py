@@ -161,18 +161,25 @@ def test_only_what_learns_is_counted() -> None:
 
 
 def test_the_other_experiments_on_the_sample() -> None:
-    data, long = sealed(), replace(RECIPE, epochs=50, batch=1000)
-    recipes = [long, replace(long, lr=0.01)]
-    swept = experiments.layer_sweep(data, SMALL, recipes)
-    assert swept == [probe(data, recipe).accuracy() for recipe in recipes]
+    data, long = sealed(), replace(RECIPE, epochs=50)
     assert probe(data, long).history.shape == (3, 4), "the sample shortens a recipe"
-    assert len(experiments.layer_sweep(data, SMALL, [RECIPE], splits=(1, 2))) == 2
     gap = experiments.optimality_check(data, SMALL, replace(RECIPE, weight_decay=0.1))
     assert gap.gap > -1e-6
     assert 0 < gap.agreement <= 1
 
 
 # --- what a run may see ---------------------------------------------------------------------------
+
+
+def test_other_validation_images_are_taken_from_the_training_images_alone() -> None:
+    data = tiny()
+    labels = torch.cat([data.train.labels, data.validation.labels])
+    found = [probe(data, split=seed, final=True) for seed in (0, 1, 2)]
+    for result, seed in zip(found[1:], (1, 2), strict=True):
+        held = cifar10.validation_mask(labels, seed)
+        assert torch.equal(result.predictions["validation"].labels, labels[held])
+        assert torch.equal(result.predictions["test"].labels, data.test.labels)
+    assert len({result.loss() for result in found}) == 3
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -249,7 +256,6 @@ def test_a_recorded_run_needs_no_network_and_names_weights(monkeypatch: Patch, w
 
 @pytest.mark.parametrize("config", [
     experiments.LinearProbe(data="d", features=SMALL, recipe=RECIPE),
-    experiments.LayerSweep(data="d", features=SMALL, recipes=(RECIPE,)),
     experiments.BatchNormMistake(data="d", size=32, recipe=RECIPE),
     experiments.Finetune(data="d", plan=Plan(RECIPE)),
 ], ids=lambda config: type(config).__name__)  # fmt: skip

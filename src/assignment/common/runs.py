@@ -11,8 +11,6 @@ import io
 import json
 import os
 import platform
-import shutil
-import subprocess
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -25,11 +23,12 @@ import numpy as np
 import torch
 from filelock import FileLock
 
-from assignment.common import settings
+from assignment.common import code, settings
 from assignment.common.files import display_path, write_if_possible, write_whole
 from assignment.common.settings import PROJECT, AssignmentError, Mode, report
 
 RECORDS = PROJECT / "data" / "records"
+_told: set[tuple[str, ...]] = set()  # of twenty runs that differ alike from the records one is told
 
 
 @dataclass(frozen=True)
@@ -91,12 +90,15 @@ def obtain(experiment: Callable[..., Outcome], config: Any, *inputs: Any) -> Run
     if settings.mode() is Mode.SAMPLE:
         return _compute(asked, experiment, config, *inputs)
     if kept := _find(asked):
+        if kept.facts.get("source") not in (None, code.fingerprint(experiment)):
+            change = f"its code is not that of the record (commit {kept.facts['code']})"
+            _tell(asked, [change], "ASSIGNMENT_MODE=train runs it again.")
         return kept
     with _alone(runs_folder() / f"{asked.name}.lock"):
         if kept := _find(asked):  # another process has done it meanwhile
             return kept
         if settings.mode() is Mode.RECORDED:
-            report(_announcement(asked))
+            _announce(asked)
         return write_run(_compute(asked, experiment, config, *inputs), runs_folder())
 
 
@@ -124,6 +126,7 @@ def _compute(asked: Run, experiment: Callable[..., Outcome], config: Any, *input
         raise AssignmentError(f"{asked.experiment} was interrupted; run it again.") from None
     arrays = {name: np.asarray(value) for name, value in outcome.arrays.items()}
     facts = describe_machine(time.monotonic() - started) | dict(outcome.facts)
+    facts["source"] = code.fingerprint(experiment)
     return replace(asked, arrays=arrays, facts=json.loads(_canonical(facts)))
 
 
@@ -219,6 +222,9 @@ def promote(stand_ins: Collection[str]) -> list[str]:
         config = dict(run.config)
         if config.get("weights") in stand_ins:
             del config["weights"]
+            record = RECORDS / f"{replace(run, config=config).name}.json"
+            if record.is_file() and read_run(record).facts["weights"]["origin"] == "official":
+                continue  # it stays in data/runs/: nothing goes before the official weights
         kept.append(write_run(replace(run, config=config), RECORDS, must=True).name)
         for ending in (".json", ".npz", ".lock"):
             (runs_folder() / f"{run.name}{ending}").unlink(missing_ok=True)
@@ -240,7 +246,7 @@ def differences(asked: Mapping[str, Any], kept: Mapping[str, Any]) -> list[str]:
     """Name the single values in which two configs differ: recipe.lr is 0.1, recorded 0.2."""
     wanted, known = dict(_leaves(asked)), dict(_leaves(kept))
     return [
-        f"{place} is {wanted.get(place, 'the default')}, recorded {known.get(place, 'the default')}"
+        f"{place} is {_shown(wanted, place)}, recorded {_shown(known, place)}"
         for place in sorted(wanted.keys() | known.keys())
         if wanted.get(place) != known.get(place)
     ]
@@ -254,22 +260,30 @@ def _leaves(config: Any, place: str = "") -> Iterator[tuple[str, str]]:
         for number, value in enumerate(config):
             yield from _leaves(value, f"{place}[{number}]")
     else:
-        text = json.dumps(config)
-        yield place, text if len(text) <= 20 else f'{text[:17]}..."'
+        yield place, json.dumps(config)
 
 
-def _announcement(asked: Run) -> str:
+def _shown(leaves: Mapping[str, str], place: str) -> str:
+    text = leaves.get(place, "the default")
+    return text if len(text) <= 20 else f'{text[:17]}..."'
+
+
+def _announce(asked: Run) -> None:
     """Say what differs from the nearest committed run, and how long that one took."""
     records = read_all(asked.experiment)
     known = [(differences(asked.config, each.config), each.facts) for each in records]
     if not known:
-        return f"{asked.experiment}: there is no record of it; running it now."
+        return _tell(asked, ["there is no record of it"], "Running it now.")
     different, facts = min(known, key=lambda one: len(one[0]))
-    more = f" and {len(different) - 3} more" if len(different) > 3 else ""
-    return (
-        f"{asked.experiment}: {'; '.join(different[:3])}{more}. Running it now; the recorded run "
-        f"took {duration(facts['seconds'])} on {facts['device']} ({facts['machine']})."
-    )
+    took = f"{duration(facts['seconds'])} on {facts['device']} ({facts['machine']})"
+    _tell(asked, different, f"Running it now; the recorded run took {took}.")
+
+
+def _tell(asked: Run, different: Sequence[str], then: str) -> None:
+    if (asked.experiment, *different) not in _told:
+        _told.add((asked.experiment, *different))
+        more = f" and {len(different) - 3} more" if len(different) > 3 else ""
+        report(f"{asked.experiment}: {'; '.join(different[:3])}{more}. {then}")
 
 
 def duration(seconds: float) -> str:
@@ -288,7 +302,7 @@ def describe_machine(seconds: float) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "numpy": np.__version__,
-        "code": commit(),
+        "code": code.commit(),
     }
 
 
@@ -299,13 +313,3 @@ def processor() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
-
-
-def commit() -> str:
-    """Name the commit of the code that runs, marked when it was changed since."""
-    git = shutil.which("git")
-    if git is None:
-        return "unknown"
-    command = [git, "describe", "--always", "--dirty=-changed", "--abbrev=12"]
-    run = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
-    return run.stdout.strip() or "unknown"

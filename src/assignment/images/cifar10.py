@@ -78,17 +78,17 @@ class Cifar10:
         return digest.hexdigest()
 
 
-def load(split: int = 0) -> Cifar10:
-    """Load CIFAR-10; `split` seeds the choice of the validation images, and all results use 0."""
+def load() -> Cifar10:
+    """Load CIFAR-10, downloaded if need be; in sample mode, what stands in for it."""
     if mode() is not Mode.SAMPLE:
-        return read(ARCHIVE.obtain(), split)
+        return read(ARCHIVE.obtain())
     images, labels = draw_cifar10()
     sha256 = hashlib.sha256(images.numpy().tobytes()).hexdigest()
     source = Source("CIFAR-10 layout", "SAMPLE", "synthetic, drawn from a seed", sha256)
-    return Cifar10(*_divide(images, labels, split), SHAPES, source)
+    return Cifar10(*_divide(images, labels), SHAPES, source)
 
 
-def read(folder: Path, split: int = 0) -> Cifar10:
+def read(folder: Path) -> Cifar10:
     """Read the official files, by name: the classes, five training batches, the test batch."""
     source = ARCHIVE.source(folder)
     contents = []
@@ -104,12 +104,12 @@ def read(folder: Path, split: int = 0) -> Cifar10:
     meta, *batches = contents
     images = torch.cat([torch.from_numpy(batch["data"]) for batch in batches]).view(-1, 3, 32, 32)
     labels = torch.cat([torch.tensor(batch["labels"]) for batch in batches])
-    return Cifar10(*_divide(images, labels, split), tuple(meta["label_names"]), source)
+    return Cifar10(*_divide(images, labels), tuple(meta["label_names"]), source)
 
 
-def _divide(images: Tensor, labels: Tensor, split: int) -> tuple[Split, Split, Split]:
+def _divide(images: Tensor, labels: Tensor) -> tuple[Split, Split, Split]:
     count = len(labels) * 5 // 6  # the last of the six batches is the test set
-    held_out = validation_mask(labels[:count], split)
+    held_out = validation_mask(labels[:count])
     train = Split(images[:count][~held_out], labels[:count][~held_out])
     validation = Split(images[:count][held_out], labels[:count][held_out])
     return train, validation, Split(images[count:].clone(), labels[count:])  # a view would keep all

@@ -6,6 +6,7 @@ same kind of result, so that the notebook can compare them line by line.
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,12 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from assignment.common import runs, settings
+from assignment.common import progress, runs, settings
 from assignment.common.files import Source, sha256
 from assignment.common.runs import Outcome, Run, obtain
 from assignment.common.settings import Mode
 from assignment.common.tables import Notice, Table
-from assignment.images import resnet, training
+from assignment.images import labels, resnet, training
 from assignment.images.cifar10 import Cifar10, Split, validation_mask
 from assignment.images.features import (
     Preprocessing,
@@ -63,15 +64,7 @@ class LinearProbe(Experiment):
     recipe: Recipe
     first: int | None = None  # learn from the first so many training images alone
     final: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class LayerSweep(Experiment):
-    """A linear layer by several recipes, on other splits of the training images where named."""
-
-    features: FeatureSet
-    recipes: tuple[Recipe, ...]
-    splits: tuple[int, ...] = ()
+    split: int = 0  # seed of the validation images, another one than the data's own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +97,14 @@ class Plan:
         enlarged = resize(normalise(small), size_for_mode(size))
         return resnet.match_layout(enlarged, enlarged.device)
 
+    def cost(self, train: int, validation: int, test: int = 0) -> float:
+        """Estimate what training and evaluating take, see `resnet.forward_cost`."""
+        sizes = [self.sizes[min(e, len(self.sizes) - 1)] for e in range(self.recipe.epochs)]
+        shown = [(3 * train, size) for size in sizes]
+        final = (train + 2 * test) * (test > 0)
+        shown.append(((len(sizes) + 2) * validation + final, self.eval_size or sizes[-1]))
+        return sum(Preprocessing(size_for_mode(size)).cost(images) for images, size in shown)
+
     def vary(self, **changes: Any) -> "Plan":
         """Return the same plan with another recipe."""
         return replace(self, recipe=replace(self.recipe, **changes))
@@ -116,6 +117,15 @@ class Finetune(Experiment):
     plan: Plan
     first: int | None = None
     final: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelAudit:
+    """Test predictions of finished models beside what human raters and a list of copies say."""
+
+    data: str
+    runs: tuple[str, ...]  # the models, by the names and checksums of their runs
+    lists: tuple[str, ...] = (labels.RATINGS.sha256, labels.COPIES.sha256)
 
 
 # For the impatient: about ten minutes on two cores of a laptop without bfloat16.
@@ -167,7 +177,7 @@ def weights_shown() -> Source:
             for run in runs.read_all("linear_probe", folder):
                 if run.config.get("final"):
                     return Source(**run.facts["weights"])
-    return resnet.expected_weights()
+    return resnet.load_pretrained().source
 
 
 def weights_notice() -> Notice:
@@ -183,23 +193,14 @@ def linear_probe(
     data: Cifar10,
     features: FeatureSet,
     recipe: Recipe,
-    first: int | None = None,
-    final: bool = False,
+    **more: Any,
 ) -> Result:
-    """Train a linear layer on frozen features, or load the run that did; see `LinearProbe`."""
-    config = LinearProbe(
-        **_inputs(data), features=features, recipe=_shorten(recipe), first=first, final=final
-    )
+    """Train a linear layer on frozen features, or load the run that did.
+
+    `more` are the other fields of `LinearProbe`.
+    """
+    config = LinearProbe(**_inputs(data), features=features, recipe=_shorten(recipe), **more)
     return read_result(obtain(_linear_probe, config, data))
-
-
-def layer_sweep(
-    data: Cifar10, features: FeatureSet, recipes: Sequence[Recipe], splits: Sequence[int] = ()
-) -> list[float]:
-    """Return the validation accuracy of a linear layer for each recipe, on each of the splits."""
-    shorter = tuple(_shorten(recipe) for recipe in recipes)
-    config = LayerSweep(**_inputs(data), features=features, recipes=shorter, splits=tuple(splits))
-    return [float(value) for value in obtain(_layer_sweep, config, data)["accuracy"]]
 
 
 def optimality_check(data: Cifar10, features: FeatureSet, recipe: Recipe) -> OptimalityGap:
@@ -217,6 +218,17 @@ def batchnorm_mistake(
         **_inputs(data), size=size, recipe=_shorten(recipe), first=first, batch=batch
     )
     return read_result(obtain(_batchnorm_mistake, config, data))
+
+
+def label_audit(data: Cifar10, results: Sequence[Result]) -> Run:
+    """Count what the evidence about test labels says of some models; see `labels.audit`.
+
+    The run holds for each model the counts in the order of `labels.AUDITED`, int64 [models, 5, 2],
+    and the images whose label is rejected: images [R], others [R], votes [R, 4].
+    """
+    made_from = tuple(f"{result.run.name} {result.run.checksum[:16]}" for result in results)
+    config = LabelAudit(data=data.fingerprint, runs=made_from)
+    return obtain(_label_audit, config, [result.predictions["test"] for result in results])
 
 
 def finetune(data: Cifar10, plan: Plan, first: int | None = None, final: bool = False) -> Result:
@@ -249,37 +261,27 @@ def _shorten(recipe: Recipe, most: int = 3) -> Recipe:
 
 def _linear_probe(config: LinearProbe, data: Cifar10) -> Outcome:
     backbone = resnet.load_pretrained()
-    images = splits_for(data, config.first, config.final)
-    splits = _features(backbone, config.features, images)
-    layer = SoftmaxRegression(splits["train"].images).to(settings.device())
-    outcome = train_and_evaluate(layer, splits, config.recipe, _unchanged, backbone, config.final)
+    with _probe_bar(config, data):
+        splits = _features(config, data, backbone)
+        layer = SoftmaxRegression(splits["train"].images).to(settings.device())
+        outcome = train_and_evaluate(
+            layer, splits, config.recipe, _unchanged, backbone, config.final
+        )
+    if not config.final:
+        return outcome
     # The features may have come from the cache: what they cost is measured anew.
-    inputs = config.features.all_inputs() if config.final else []
-    seconds = sum(seconds_per_image(backbone, each) for each in inputs)
-    cost = seconds * (len(splits["train"]) + len(splits["validation"]))
-    return Outcome(outcome.arrays, {**outcome.facts, "extraction seconds": round(cost, 1)})
-
-
-def _layer_sweep(config: LayerSweep, data: Cifar10) -> Outcome:
-    backbone = resnet.load_pretrained()
-    read = _features(backbone, config.features, splits_for(data))
-    images = torch.cat([read["train"].images, read["validation"].images])
-    labels = torch.cat([read["train"].labels, read["validation"].labels])
-    other = []
-    for seed in config.splits:
-        held = validation_mask(labels.cpu(), seed).to(labels.device)
-        masks = {"train": ~held, "validation": held}
-        other.append({name: Split(images[mask], labels[mask]) for name, mask in masks.items()})
-    accuracies = [
-        _train_layer(splits, recipe)[1] for splits in other or [read] for recipe in config.recipes
-    ]
-    return Outcome({"accuracy": accuracies}, {"weights": asdict(backbone.source)})
+    each = sum(seconds_per_image(backbone, way) for way in config.features.all_inputs())
+    seconds = each * (len(splits["train"]) + len(splits["validation"]))
+    cost = {"extraction seconds": round(seconds, 1), "inputs per second": round(1 / each, 1)}
+    return Outcome(outcome.arrays, {**outcome.facts, **cost})
 
 
 def _optimality_check(config: LinearProbe, data: Cifar10) -> Outcome:
     backbone = resnet.load_pretrained()
-    splits = _features(backbone, config.features, splits_for(data))
-    layer, _ = _train_layer(splits, config.recipe)
+    with _probe_bar(config, data):
+        splits = _features(config, data, backbone)
+        layer = SoftmaxRegression(splits["train"].images).to(settings.device())
+        training.train(layer, splits["train"], splits["validation"], config.recipe, _unchanged)
     decay = config.recipe.weight_decay
     gap = optimality_gap(layer, splits["train"], splits["validation"], decay)
     return Outcome(asdict(gap), {"weights": asdict(backbone.source)})
@@ -308,8 +310,24 @@ def _finetune(config: Finetune, data: Cifar10) -> Outcome:
     network = resnet.to_device(network, settings.device())
     splits = splits_for(data, config.first, config.final)
     checkpoint = None if settings.mode() is Mode.SAMPLE else _checkpoint(config)
-    return train_and_evaluate(
-        network, splits, plan.recipe, plan.transform, backbone, config.final, checkpoint
+    with progress.bar("finetuning", plan.cost(*map(len, splits.values()))):
+        return train_and_evaluate(
+            network, splits, plan.recipe, plan.transform, backbone, config.final, checkpoint
+        )
+
+
+def _label_audit(config: LabelAudit, models: Sequence[Predictions]) -> Outcome:
+    evidence = labels.load()
+    rejected = torch.isin(evidence.images, evidence.rejected)
+    return Outcome(
+        {
+            "counts": [
+                [labels.audit(found, evidence)[name] for name in labels.AUDITED] for found in models
+            ],
+            "images": evidence.images[rejected],
+            "others": evidence.others[rejected],
+            "votes": evidence.votes[rejected],
+        }
     )
 
 
@@ -340,7 +358,8 @@ def train_and_evaluate(
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     facts: dict[str, Any] = {
         "best epoch": trained.best + 1,
-        "training seconds": round(trained.seconds, 1),
+        "training seconds": round(trained.seconds[-1], 1),
+        "seconds by epoch": [round(seconds, 1) for seconds in trained.seconds],
         "inputs per second": round(trained.throughput, 1),
         "trainable parameters": sum(parameter.numel() for parameter in learned),
         "test evaluations": int(final),
@@ -348,13 +367,13 @@ def train_and_evaluate(
         "weights": asdict(backbone.source),
     }
     for name in splits if final else ("validation",):
-        images, labels = splits[name].images, splits[name].labels.cpu()
+        images, truth = splits[name].images, splits[name].labels.cpu()
         logits = training.predict_logits(model, images, transform)
-        found = Predictions(logits, labels)
+        found = Predictions(logits, truth)
         facts[name] = {"accuracy": found.accuracy, "loss": found.loss}
         if name != "train" and final:
             arrays[f"{name} logits"] = logits.numpy()
-            arrays[f"{name} labels"] = labels.numpy().astype(np.uint8)
+            arrays[f"{name} labels"] = truth.numpy().astype(np.uint8)
             if images.ndim == 4:
                 mirrored = training.predict_logits(model, images.flip(3), transform)
                 arrays[f"{name} mirrored logits"] = ((logits + mirrored) / 2).numpy()
@@ -376,19 +395,26 @@ def read_result(run: Run) -> Result:
     return Result(run, predictions)
 
 
-def _features(
-    backbone: Backbone, features: FeatureSet, splits: Mapping[str, Split]
-) -> dict[str, Split]:
-    return {
-        name: Split(features.compute(backbone, split.images), split.labels).to(settings.device())
-        for name, split in splits.items()
+def _probe_bar(config: LinearProbe, data: Cifar10) -> AbstractContextManager[None]:
+    images = sum(map(len, splits_for(data, config.first, config.final).values()))
+    layer = resnet.forward_cost((3 * config.recipe.epochs * images, 1))
+    return progress.bar("linear probe", config.features.cost(images) + layer)
+
+
+def _features(config: LinearProbe, data: Cifar10, backbone: Backbone) -> dict[str, Split]:
+    images = splits_for(data, config.first, config.final)
+    found = {
+        name: Split(config.features.compute(backbone, split.images), split.labels.cpu())
+        for name, split in images.items()
     }
-
-
-def _train_layer(splits: Mapping[str, Split], recipe: Recipe) -> tuple[SoftmaxRegression, float]:
-    layer = SoftmaxRegression(splits["train"].images).to(settings.device())
-    trained = training.train(layer, splits["train"], splits["validation"], recipe, _unchanged)
-    return layer, trained.history[trained.best].validation_accuracy
+    if config.split:  # the features of all training images, divided anew
+        both = [found.pop(name) for name in ("train", "validation")]
+        features = torch.cat([split.images for split in both])
+        truth = torch.cat([split.labels for split in both])
+        held = validation_mask(truth, config.split)
+        for name, mask in {"train": ~held, "validation": held}.items():
+            found[name] = Split(features[mask], truth[mask])
+    return {name: split.to(settings.device()) for name, split in found.items()}
 
 
 def _unchanged(inputs: Tensor, generator: torch.Generator | None, epoch: int) -> Tensor:
@@ -412,24 +438,38 @@ def accuracy_table(results: Mapping[str, Result], caption: str) -> Table:
     return Table(pd.DataFrame(rows, columns=["model", *splits]), caption)
 
 
-def comparison_table(results: Mapping[str, Result], data: Cifar10, caption: str) -> Table:
-    """Tabulate what finished models reach on the test set, and what they cost."""
+def comparison_table(results: Mapping[str, Sequence[Result]], caption: str) -> Table:
+    """Tabulate what finished models reach on the test set and what they cost, means over seeds."""
     rows = []
-    for name, result in results.items():
-        facts, test = result.facts, result.predictions["test"]
-        low, high = wilson_interval(test.accuracy, len(test.labels))
-        extraction = facts.get("extraction seconds", 0.0)
-        images = len(data.train) + len(data.validation)
-        pace = images / extraction if extraction else facts["inputs per second"]
-        mirrored = result.predictions.get("test mirrored")
+    for name, seeds in results.items():
+        facts = seeds[0].facts
+        low, high = wilson_interval(mean_accuracy(seeds), len(seeds[0].predictions["test"].labels))
+        mirrored = next((name for name in seeds[0].predictions if name == "test mirrored"), "")
         rows.append({
             "model": name,
-            "test accuracy": f"{test.accuracy:.2%}",
+            "test accuracy": f"{mean_accuracy(seeds):.2%}{_spread(seeds)}",
             "95 % interval": f"{low:.2%} to {high:.2%}",
-            "with test-time mirror averaging": f"{mirrored.accuracy:.2%}" if mirrored else "-",
-            "training time": f"{(facts['training seconds'] + extraction) / 60:.0f} min",
+            "with mirror averaging": f"{mean_accuracy(seeds, mirrored):.2%}" if mirrored else "-",
+            "training time": f"{np.mean([total_seconds(each) for each in seeds]) / 60:.0f} min",
             "trainable parameters": f"{facts['trainable parameters']:,}",
-            "images per second": f"{pace:.0f}",
-            "device": f"{facts['device']} ({facts['machine'].split(', ')[-1]})",
+            "images per second": f"{facts['inputs per second']:.0f}",
+            "computed on": ", ".join(facts[key] for key in ("device", "processor", "precision")),
         })  # fmt: skip
     return Table(pd.DataFrame(rows), caption)
+
+
+def mean_accuracy(seeds: Sequence[Result], split: str = "test") -> float:
+    """Return the mean accuracy of the same recipe with several seeds."""
+    return float(np.mean([result.accuracy(split) for result in seeds]))
+
+
+def total_seconds(result: Result) -> float:
+    """Return what a finished model took: the extraction of its features counts."""
+    return float(result.facts["training seconds"] + result.facts.get("extraction seconds", 0.0))
+
+
+def _spread(seeds: Sequence[Result]) -> str:
+    if len(seeds) == 1:
+        return ""
+    deviation = np.std([result.accuracy("test") for result in seeds], ddof=1)
+    return f" ± {100 * deviation:.2f} ({len(seeds)} seeds)"

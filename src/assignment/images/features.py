@@ -10,6 +10,8 @@ import inspect
 import io
 import json
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -18,9 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from tqdm import tqdm
 
-from assignment.common import settings
+from assignment.common import progress, settings
 from assignment.common.files import write_if_possible
 from assignment.common.settings import AssignmentError, Mode
 from assignment.images import pixels, resnet
@@ -28,7 +29,8 @@ from assignment.images.resnet import Backbone
 
 PIECE = 2_500  # images in one file of the cache: a minute of work on a laptop
 Features = dict[str, Tensor]
-FEATURE_NAMES = {"layer2", "layer3", "layer4", "layer4 max", "layer4 2x2"}
+POOLINGS = ("", " 2x2", " max", " rms")
+FEATURE_NAMES = {f"layer{stage}{pooling}" for stage in (1, 2, 3, 4) for pooling in POOLINGS}
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,10 @@ class Preprocessing:
         own = "" if self.statistics == pixels.IMAGENET else " own statistics"
         return f"{self.size} px{' mirrored' * self.mirrored}{own}"
 
+    def cost(self, images: int) -> float:
+        """Estimate what so many images take, see `resnet.forward_cost`."""
+        return resnet.forward_cost((images, 3, self.size, self.size))
+
     def prepare(self, images: Tensor) -> Tensor:
         """uint8 [N, 3, 32, 32] to float32 [N, 3, size, size]."""
         inputs = pixels.prepare(images, self.size, self.statistics)
@@ -54,20 +60,22 @@ def pooled_features(network: nn.Module, x: Tensor) -> Features:
 
     Returns
     -------
-    dict of str to Tensor [N, D]
-        ``layer2``, ``layer3`` and ``layer4`` by global average pooling, as the network's own head
-        does after ``layer4``; ``layer4 max`` by global max pooling; ``layer4 2x2`` by 2 x 2
-        average pooling.
+    dict of str to float32 Tensor [N, D]
+        For each of the four stages, such as ``layer4``: global average pooling, as the network's
+        own head does; ``layer4 2x2``, 2 x 2 average pooling; ``layer4 max``, global max pooling;
+        ``layer4 rms``, the root mean square of each map.
     """
     features: Features = {}
     for name, stage in network.named_children():
         if name in ("avgpool", "fc"):
             break
         x = stage(x)
-        if name in ("layer2", "layer3", "layer4"):
-            features[name] = x.mean((2, 3))
-    features["layer4 max"] = x.amax((2, 3))
-    features["layer4 2x2"] = functional.adaptive_avg_pool2d(x, 2).flatten(1)
+        if name.startswith("layer"):
+            maps = x.float()
+            features[name] = maps.mean((2, 3))
+            features[f"{name} 2x2"] = functional.adaptive_avg_pool2d(maps, 2).flatten(1)
+            features[f"{name} max"] = maps.amax((2, 3))
+            features[f"{name} rms"] = maps.square().mean((2, 3)).sqrt()
     return features
 
 
@@ -87,33 +95,38 @@ def extract_features(
         for some in images.split(batch):  # few enough to stay in a CPU's cache
             inputs = resnet.match_layout(preprocessing.prepare(some.to(on)), on)
             features = pooled_features(network, inputs)
-            batches.append({name: values.float().cpu() for name, values in features.items()})
+            batches.append({name: values.cpu() for name, values in features.items()})
+            progress.done(resnet.forward_cost(inputs.shape))
     return _concatenate(batches)
 
 
-def cached_features(backbone: Backbone, images: Tensor, preprocessing: Preprocessing) -> Features:
-    """Return the features of images, float32 [N, D] each, from the cache as far as it goes."""
+def cached_features(
+    backbone: Backbone, images: Tensor, preprocessing: Preprocessing, names: Sequence[str]
+) -> Tensor:
+    """Return features of images side by side, float32 [N, D], from the cache as far as it goes."""
     network = fold_batchnorm(backbone.network)
     if settings.mode() is Mode.SAMPLE:
-        return extract_features(network, images, preprocessing)
+        return _join(extract_features(network, images, preprocessing), names)
     folder = settings.data_folder() / "features" / cache_key(backbone, preprocessing)
-    pieces: list[Features] = []
+    pieces: list[Tensor] = []
     writable = True  # until a write fails: one line about it is enough
-    for piece in tqdm(images.split(PIECE), f"features, {preprocessing}", leave=False):
+    for piece in images.split(PIECE):
         path = folder / (hashlib.sha256(piece.cpu().numpy().tobytes()).hexdigest()[:32] + ".pt")
         if (stored := _load(path)) is None:
             extracted = extract_features(network, piece, preprocessing)
             # Half precision keeps three digits, and halves a cache of about a gigabyte.
             stored = {name: values.half() for name, values in extracted.items()}
             writable = writable and _save(path, stored)
-        pieces.append({name: values.float() for name, values in stored.items()})
-    return _concatenate(pieces)
+        else:
+            progress.skip(preprocessing.cost(len(piece)))
+        pieces.append(_join(stored, names))
+    return torch.cat(pieces)
 
 
 def seconds_per_image(backbone: Backbone, preprocessing: Preprocessing) -> float:
     """Measure the seconds that the features of one image take on this device."""
-    network, few = fold_batchnorm(backbone.network), torch.zeros(100, 3, 32, 32, dtype=torch.uint8)
-    extract_features(network, few[:50], preprocessing)  # the first time includes setting up
+    network, few = fold_batchnorm(backbone.network), torch.zeros(500, 3, 32, 32, dtype=torch.uint8)
+    extract_features(network, few[:100], preprocessing)  # the first time includes setting up
     started = time.perf_counter()
     extract_features(network, few, preprocessing)
     return (time.perf_counter() - started) / len(few)
@@ -156,10 +169,15 @@ def _save(path: Path, features: Features) -> bool:
 
 
 def _load(path: Path) -> Features | None:
-    stored = path.read_bytes() if path.is_file() else b""
-    if stored != _sealed(path, stored[32:]):
-        return None
-    return torch.load(io.BytesIO(stored[32:]), weights_only=True)  # type: ignore[no-any-return]
+    with suppress(OSError):  # what cannot be read is made again
+        stored = path.read_bytes()
+        if stored == _sealed(path, stored[32:]):
+            return torch.load(io.BytesIO(stored[32:]), weights_only=True)  # type: ignore[no-any-return]
+    return None
+
+
+def _join(features: Features, names: Sequence[str]) -> Tensor:
+    return torch.cat([features[name].float() for name in names], dim=1)
 
 
 def _concatenate(parts: list[Features]) -> Features:

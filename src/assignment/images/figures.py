@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
 from torch import Tensor
+from torch.nn import functional
 
 from assignment.common.figures import GREY, PAGE_DPI, PALETTE, Figure, heatmap, new_figure, styled
 from assignment.images.cifar10 import Split
@@ -42,20 +43,15 @@ def class_examples(
     left.set_title("as stored (32 x 32 pixels)")
     right.set_title("the same, as a training step sees them")
     for axes, images in ((left, originals / 255), (right, augment(originals))):
-        axes.imshow(_mosaic(images.cpu(), len(classes)))
+        padded = functional.pad(images.cpu(), (0, 2, 0, 2), value=1.0)  # white gaps
+        grid = padded.view(len(classes), EACH, 3, 34, 34).permute(0, 3, 1, 4, 2)
+        axes.imshow(grid.reshape(34 * len(classes), 34 * EACH, 3)[:-2, :-2].numpy())
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
     left.set_yticks([34 * (k + 0.5) - 1 for k in range(len(classes))], classes)
     left.tick_params(length=0)
     left.grid(visible=False)
     return figure
-
-
-def _mosaic(images: Tensor, rows: int) -> np.ndarray:
-    """Float images [rows * EACH, 3, 32, 32] to one picture [., ., 3] with white gaps."""
-    padded = torch.nn.functional.pad(images, (0, 2, 0, 2), value=1.0)
-    grid = padded.view(rows, EACH, 3, 34, 34).permute(0, 3, 1, 4, 2)
-    return grid.reshape(34 * rows, 34 * EACH, 3)[:-2, :-2].numpy()
 
 
 @styled
@@ -180,12 +176,16 @@ def image_grid(
     headings: tuple[str, str],
     alt: str,
 ) -> Figure:
-    """Draw rows of two halves, every image labelled with prediction, confidence and truth."""
+    """Draw rows of two halves, every image labelled with prediction and confidence.
+
+    An error has a frame and a cross, and its label says what the image is.
+    """
     width, height = 14 * PAGE_DPI, HEADING + ROW * len(rows)
     figure = new_figure(7, height / (2 * PAGE_DPI), alt)
     figure.set_layout_engine("none")
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0), frameon=False)
     axes.set_axis_off()
+    names = [SHORT.get(name, name) for name in classes]
     for left, heading in zip(LEFTS, headings, strict=True):
         axes.text(left + HALF * PITCH / 2, HEADING / 2, heading, ha="center", va="center")
     for row, halves in enumerate(rows):
@@ -197,21 +197,16 @@ def image_grid(
                 x = left + column * PITCH
                 pixels = split.images[image].permute(1, 2, 0).cpu().numpy()
                 axes.imshow(pixels, extent=(x, x + THUMB, top + THUMB, top), aspect="auto")
-                wrong = not predictions.correct[image]
-                axes.text(
-                    x + THUMB / 2, top + THUMB + 4, _label(predictions, classes, image),
-                    ha="center", va="top", fontsize=6.5, linespacing=1.05,
-                    weight="bold" if wrong else "normal",
-                )  # fmt: skip
-                if wrong:
+                confidence = predictions.log_confidence[image].exp().item()
+                label, weight = f"{names[predictions.predicted[image]]} {confidence:.0%}", "normal"
+                if not predictions.correct[image]:
+                    label, weight = f"{label}\nis {names[predictions.labels[image]]}", "bold"
                     _mark_as_wrong(axes, x, top)
+                axes.text(
+                    x + THUMB / 2, top + THUMB + 4, label, weight=weight,
+                    ha="center", va="top", fontsize=6.5, linespacing=1.05,
+                )  # fmt: skip
     return figure
-
-
-def _label(predictions: Predictions, classes: Sequence[str], image: int) -> str:
-    predicted, truth = (classes[int(k[image])] for k in (predictions.predicted, predictions.labels))
-    confidence = predictions.log_confidence[image].exp().item()
-    return f"{SHORT.get(predicted, predicted)} {confidence:.0%}\nis {SHORT.get(truth, truth)}"
 
 
 def _mark_as_wrong(axes: Axes, left: float, top: float) -> None:

@@ -36,13 +36,17 @@ class FeatureSet:
         ways = [(size_for_mode(size), mirrored) for size in self.sizes for mirrored in sides]
         return [Preprocessing(*way, self.statistics) for way in ways]
 
+    def cost(self, images: int) -> float:
+        """Estimate what the features of so many images take, see `resnet.forward_cost`."""
+        return sum(each.cost(images) for each in self.all_inputs())
+
     def compute(self, backbone: Backbone, images: Tensor) -> Tensor:
         """Return the features of images uint8 [N, 3, 32, 32], float32 [N, D]."""
         columns = []
         for size in self.sizes:
-            inputs = replace(self, sizes=(size,)).all_inputs()
-            found = [cached_features(backbone, images, each) for each in inputs]
-            columns += [torch.stack([f[stage] for f in found]).mean(0) for stage in self.stages]
+            ways = replace(self, sizes=(size,)).all_inputs()
+            found = [cached_features(backbone, images, way, self.stages) for way in ways]
+            columns.append(sum(found[1:], start=found[0]) / len(found))
         return torch.cat(columns, dim=1)
 
 

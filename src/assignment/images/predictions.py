@@ -84,17 +84,15 @@ def most_confident(predictions: Predictions, among: Tensor, count: int = 5) -> l
     return images[order[:count]].tolist()
 
 
-def top_correct(predictions: Predictions, label: int, count: int = 5) -> list[int]:
-    """Return the most confident correct predictions of a class."""
-    return most_confident(predictions, predictions.correct & (predictions.labels == label), count)
+def top_correct(predictions: Predictions, label: int) -> list[int]:
+    """Return the five most confident correct predictions of a class."""
+    return most_confident(predictions, predictions.correct & (predictions.labels == label))
 
 
-def top_incorrect(
-    predictions: Predictions, label: int, count: int = 5, by_predicted: bool = False
-) -> list[int]:
-    """Return the most confident errors on images of a class, or those that predict the class."""
+def top_incorrect(predictions: Predictions, label: int, by_predicted: bool = False) -> list[int]:
+    """Return the five most confident errors on images of a class, or that predict the class."""
     of_class = predictions.predicted if by_predicted else predictions.labels
-    return most_confident(predictions, ~predictions.correct & (of_class == label), count)
+    return most_confident(predictions, ~predictions.correct & (of_class == label))
 
 
 def wilson_interval(share: float, count: int) -> tuple[float, float]:

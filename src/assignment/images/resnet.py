@@ -4,8 +4,10 @@ torchvision's official checkpoint, or the file that ``ASSIGNMENT_WEIGHTS`` names
 """
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 
 import torch
 from torch import Tensor, nn
@@ -37,8 +39,8 @@ class WeightsError(AssignmentError):
     """A file of weights does not fit ResNet18; says what was expected and found."""
 
     def __init__(self, problem: str) -> None:
-        advice = "dict in ASSIGNMENT_WEIGHTS, or unset it for torchvision's official checkpoint"
-        super().__init__(f"{problem}. Name a ResNet18 state {advice}.")
+        advice = "in ASSIGNMENT_WEIGHTS, or unset it for torchvision's official checkpoint"
+        super().__init__(f"{problem}. Name a ResNet18 state dict, saved alone, {advice}.")
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,34 @@ def load_pretrained() -> Backbone:
     if settings.mode() is Mode.SAMPLE:
         source = Source("small backbone", "SAMPLE", "seeded random weights, nothing pretrained")
         return Backbone(SmallBackbone().eval(), source)
-    return read_checkpoint(weights_from_environment() or fetch(CHECKPOINT, weights_folder()))
+    return load_resnet18()
+
+
+def load_resnet18() -> Backbone:
+    """Load torchvision's checkpoint, or the file named, whose every tensor must fit ResNet18."""
+    path = weights_from_environment() or fetch(CHECKPOINT, settings.data_folder() / "weights")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # a damaged file can raise nearly anything
+        raise WeightsError(f"{path} is no file of tensors; no code in it was run") from None
+    network = build_resnet18()
+    try:
+        network.load_state_dict(state)
+    except Exception as error:  # of several kinds, some with a line for each kind of fault
+        faults = " ".join(shorten(line, 200) for line in str(error).splitlines()[:4])
+        raise WeightsError(f"{path} does not fit: {faults.rstrip('. ')}") from None
+    for name, tensor in network.state_dict().items():
+        found = state.get(name, tensor)  # the official file, an old one, lacks BatchNorm's counters
+        if found.is_floating_point() != tensor.is_floating_point():  # float16 may become float32
+            raise WeightsError(f"{path}: {name} is {found.dtype}, expected {tensor.dtype}")
+        if not tensor.isfinite().all() or (name.endswith("running_var") and (tensor < 0).any()):
+            raise WeightsError(f"{path}: {name} holds numbers not finite, or negative variances")
+    digest = sha256(path)
+    source = Source(WEIGHTS, "official", "torchvision's checkpoint, by its SHA-256", digest)
+    if digest != CHECKPOINT.sha256:
+        unknown = f"{path.name}, named in ASSIGNMENT_WEIGHTS: not the official checkpoint"
+        source = Source("ResNet18 weights", "other", STAND_INS.get(digest, unknown), digest)
+    return Backbone(network.eval(), source)
 
 
 def build_resnet18() -> nn.Module:
@@ -98,15 +127,15 @@ def match_layout(images: Tensor, on: torch.device) -> Tensor:
     return images.contiguous(memory_format=LAYOUTS[on.type])
 
 
+def forward_cost(shape: Sequence[int]) -> float:
+    """Estimate what a forward pass takes, in images of 224 pixels; features [N, D] take little."""
+    return shape[0] * ((shape[-1] / 224) ** 2 if len(shape) == 4 else 1e-3)
+
+
 def autocast(on: torch.device) -> torch.autocast:
     """Compute products in bfloat16 where the device gains from it, see `settings.precision`."""
     lower = settings.precision(on)
     return torch.autocast(on.type, lower, enabled=lower is not torch.float32)
-
-
-def weights_folder() -> Path:
-    """Return where checkpoints live."""
-    return settings.data_folder() / "weights"
 
 
 def weights_from_environment() -> Path | None:
@@ -114,62 +143,3 @@ def weights_from_environment() -> Path | None:
     if (path := settings.named_path("ASSIGNMENT_WEIGHTS")) and not path.is_file():
         raise WeightsError(f"ASSIGNMENT_WEIGHTS names {path}, where there is no file")
     return path
-
-
-def weights_source(path: Path) -> Source:
-    """Say whether a file of weights is the official checkpoint."""
-    digest = sha256(path)
-    if digest == CHECKPOINT.sha256:
-        return Source(WEIGHTS, "official", "torchvision's checkpoint, by its SHA-256", digest)
-    unknown = f"{path.name}, named in ASSIGNMENT_WEIGHTS: not the official checkpoint"
-    return Source("ResNet18 weights", "other", STAND_INS.get(digest, unknown), digest)
-
-
-def expected_weights() -> Source:
-    """Say which weights this mode would use, without needing them."""
-    if settings.mode() is Mode.SAMPLE:
-        return load_pretrained().source
-    if settings.mode() is Mode.RECORDED:
-        return Source("ResNet18 weights", "not read", "the records name theirs")
-    path = weights_from_environment() or weights_folder() / CHECKPOINT.name
-    if path.is_file():
-        return weights_source(path)
-    return Source(WEIGHTS, "official", "not here yet; checked on arrival", CHECKPOINT.sha256)
-
-
-def check_weights(path: Path) -> Source:
-    """Hold a checkpoint against ResNet18, as `load_pretrained` does, and say what it is."""
-    return read_checkpoint(path).source
-
-
-def read_checkpoint(path: Path) -> Backbone:
-    """Load a state dict that fits ResNet18 in names, shapes, types and values."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # a damaged file can raise nearly anything
-        raise WeightsError(f"{path} is no file of tensors; no code in it was run") from None
-    if not isinstance(state, dict):
-        raise WeightsError(f"{path} holds a {type(state).__name__}, expected a state dict")
-    if wrapped := [key for key, value in state.items() if isinstance(value, dict)]:
-        raise WeightsError(f"{path} holds dicts under {wrapped}; save the state dict alone")
-    network = build_resnet18()
-    wanted = network.state_dict()
-    # Old checkpoints, the official one among them, lack these counters, which nothing here uses.
-    state = {n: v for n, v in wanted.items() if n.endswith("num_batches_tracked")} | state
-    faults = [f"{name} is not part of ResNet18" for name in state.keys() - wanted.keys()]
-    for name, tensor in wanted.items():
-        found = state.get(name)
-        if not isinstance(found, Tensor) or found.is_meta or found.layout is not torch.strided:
-            faults.append(f"{name} is {'not a plain tensor' if name in state else 'missing'}")
-        elif found.shape != tensor.shape or found.is_floating_point() != tensor.is_floating_point():
-            expected = f"{tensor.dtype} {[*tensor.shape]}"  # float16 may be read as float32
-            faults.append(f"{name} is {found.dtype} {[*found.shape]}, expected {expected}")
-        elif not found.to(tensor.dtype).isfinite().all():
-            faults.append(f"{name} holds values that are not finite")
-        elif name.endswith("running_var") and (found < 0).any():
-            faults.append(f"{name} holds negative variances")
-    if faults:
-        some = "; ".join(sorted(faults)[:3])
-        raise WeightsError(f"{path} does not fit ({len(faults)} faults): {some}")
-    network.load_state_dict(state)
-    return Backbone(network.eval(), weights_source(path))

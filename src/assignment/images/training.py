@@ -19,9 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import SGD, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from tqdm import tqdm
 
-from assignment.common import files
+from assignment.common import files, progress
 from assignment.common.settings import AssignmentError, report
 from assignment.images import resnet
 from assignment.images.cifar10 import Split
@@ -77,7 +76,7 @@ class TrainedModel:
     history: tuple[EpochMetrics, ...]
     best: int  # the epoch, from 0, that the recipe chooses
     model: nn.Module  # with the weights of that epoch, in eval mode
-    seconds: float  # of training, without validation
+    seconds: tuple[float, ...]  # of training, without validation, until the end of each epoch
     throughput: float  # training inputs per second
 
 
@@ -120,6 +119,7 @@ def train(
                 for group in optimizer.param_groups:
                     group["lr"] = group["max_lr"] * recipe.lr_factor((state.step + 1) / state.steps)
                 sums = training_step(model, optimizer, inputs, labels, recipe.smoothing)
+                progress.done(3 * resnet.forward_cost(inputs.shape))  # forward, and twice that back
                 if average:
                     average.update_parameters(model)
                 state.end_step(sums)
@@ -169,14 +169,18 @@ def predict_logits(
     """Return the logits of a model in eval mode, float32 [N, classes], on the CPU."""
     model.eval()
     with torch.inference_mode(), resnet.autocast(inputs.device):
-        logits = [model(transform(part, None, 0)).float().cpu() for part in inputs.split(batch)]
+        logits = []
+        for part in inputs.split(batch):
+            prepared = transform(part, None, 0)
+            logits.append(model(prepared).float().cpu())
+            progress.done(resnet.forward_cost(prepared.shape))
     return torch.cat(logits)
 
 
 class _TrainingState:
     """Where a run stands: what its checkpoint holds, its clock and its progress bar."""
 
-    numbers = ("step", "seconds", "history", "best", "totals")
+    numbers = ("step", "seconds", "history", "ends", "best", "totals")
 
     def __init__(self, model: nn.Module, recipe: Recipe, inputs: int, path: Path | None) -> None:
         self.recipe, self.path = recipe, path
@@ -194,11 +198,11 @@ class _TrainingState:
         self.best_model = self.parts["best_model"] = copy.deepcopy(model)
         self.step, self.saved, self.seconds, self.best = 0, 0, 0.0, 0
         self.history: list[tuple[float, ...]] = []
+        self.ends: list[float] = []  # seconds at the end of each epoch
         # Summed loss and correct predictions of the epoch; reading them waits for the device.
         self.totals = torch.zeros(2, device=next(model.parameters()).device)
         if path and path.is_file():
             self.load(path)
-        self.bar = tqdm(total=self.steps, initial=self.step, desc="training", leave=False)
         self.clock = time.perf_counter()
 
     def end_step(self, sums: Tensor) -> None:
@@ -206,7 +210,6 @@ class _TrainingState:
             self.totals.zero_()
         self.totals += sums
         self.step += 1
-        self.bar.update()
         if time.perf_counter() - self.clock > CHECKPOINT_SECONDS:
             self.save()
 
@@ -222,7 +225,8 @@ class _TrainingState:
             self.best = len(self.history)
         train_metrics = (self.totals / self.inputs_per_epoch).tolist()
         self.history.append((*train_metrics, loss, accuracy))
-        self.bar.set_postfix_str(f"validation {accuracy:.2%}")
+        self.ends.append(self.seconds)
+        progress.done(0, f"validation {accuracy:.2%}")
         self.clock = time.perf_counter()
         if self.step == self.steps:
             self.save()
@@ -260,11 +264,11 @@ class _TrainingState:
             part.load_state_dict(state[name])
         vars(self).update({name: state[name] for name in self.numbers})
         self.saved = self.step
+        progress.skip(share=self.step / self.steps)
         report(f"Going on after step {self.step} of {self.steps}.")
 
     def result(self) -> TrainedModel:
-        self.bar.close()
         self.evaluated.load_state_dict(self.best_model.state_dict())
         history = tuple(EpochMetrics(*row) for row in self.history)
         throughput = self.recipe.epochs * self.inputs_per_epoch / self.seconds
-        return TrainedModel(history, self.best, self.evaluated.eval(), self.seconds, throughput)
+        return TrainedModel(history, self.best, self.evaluated.eval(), tuple(self.ends), throughput)
