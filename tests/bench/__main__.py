@@ -7,12 +7,9 @@ from which ``make render`` writes the README's, and the growth with the data int
 
 import argparse
 import os
-import platform
 import time
-from pathlib import Path
 
 import numpy as np
-import torch
 
 from assignment.common import figures, runs, settings
 from assignment.common.runs import Run
@@ -20,14 +17,6 @@ from assignment.common.settings import AssignmentError, report
 from assignment.publish import readme
 from tests.bench import embedding, growth, images, start
 from tests.bench.table import in_a_child
-
-
-def processor() -> str:
-    """Name the processor, where the system tells."""
-    described = Path("/proc/cpuinfo")
-    lines = described.read_text().splitlines() if described.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return next(iter(names), platform.processor() or platform.machine())
 
 
 def measure(quick: bool) -> Run:
@@ -47,8 +36,6 @@ def measure(quick: bool) -> Run:
         arrays[f"{number} theirs"] = np.array(one.theirs)
     facts = {
         **runs.describe_machine(time.monotonic() - began),
-        "processor": processor(),
-        "threads": torch.get_num_threads(),
         "precision": str(settings.precision(settings.device())).removeprefix("torch."),
         "rows": [one.row() for one in comparisons],
         "growth": sizes,

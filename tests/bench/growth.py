@@ -14,7 +14,7 @@ from assignment.common.figures import BLUE, GREY, ORANGE, Figure, new_figure, st
 from assignment.movies.cost import build_cost
 from assignment.movies.movielens import Likes
 from tests.bench.embedding import build_step, seconds
-from tests.bench.table import forget_peak, gpu_mebibytes, peak_mebibytes
+from tests.bench.table import forget_peak, peak_mebibytes
 
 SCALES = (1, 10, 100, 330)  # times MovieLens latest-small; the last is about MovieLens 32M
 USERS, FILMS, LIKES = 609, 6_298, 48_580  # of latest-small
@@ -43,9 +43,9 @@ def skewed_likes(scale: float) -> Likes:
 
 def measure(scale: float) -> Size:
     """Time a step at one size; a process of its own for each size tells their memory apart."""
-    made, on = skewed_likes(scale), settings.device()
+    made = skewed_likes(scale)
     before = forget_peak()
-    step = build_step(build_cost(made, on), len(made.movies))
+    step = build_step(build_cost(made, settings.device()), len(made.movies))
     step()
     return {
         "scale": scale,
@@ -55,7 +55,6 @@ def measure(scale: float) -> Size:
         "seconds per step": seconds(step, 5 if scale > 20 else 50),
         "memory grows by MiB": peak_mebibytes() - before,
         "process at most MiB": peak_mebibytes(),
-        "GPU at most MiB": gpu_mebibytes(on),
     }
 
 

@@ -12,7 +12,7 @@ import time
 import nbformat
 
 from assignment.common.settings import PROJECT
-from tests.bench.table import Comparison
+from tests.bench.table import Comparison, compare
 
 EAGER = "import torchvision, matplotlib.pyplot, seaborn, sklearn.linear_model, sklearn.manifold"
 SOURCE = PROJECT / "src"
@@ -50,8 +50,7 @@ def comparisons(rounds: int) -> list[Comparison]:
         kinds[f"notebook {n} to its first figure"] = to_first_figure(f"0{n}")
     made = []
     for what, code in kinds.items():
-        seconds(code), seconds(EAGER)
-        times = [(seconds(code), seconds(f"{EAGER}\n{code}")) for _ in range(rounds)]
-        ours, theirs = map(list, zip(*times, strict=True))
-        made.append(Comparison(what, "everything imported at once", "s", ours, theirs))
+        eager, against = f"{EAGER}\n{code}", "everything imported at once"
+        seconds(eager)
+        made.append(compare(what, against, "s", rounds, seconds, code, eager))
     return made

@@ -4,6 +4,7 @@ import json
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,10 @@ class Comparison:
     unit: str  # "images/s", of which more is better; of any other less is
     ours: list[float]  # round by round
     theirs: list[float]
-    expected: float = 0.0  # the ratio that was hoped for; zero where nothing was
 
     @property
     def ratios(self) -> list[float]:
-        """How many times better, within a round: a busy machine slows both alike."""
+        """How many times better, within a round."""
         pairs = zip(self.ours, self.theirs, strict=True)
         return [us / them if self.unit == "images/s" else them / us for us, them in pairs]
 
@@ -44,18 +44,20 @@ class Comparison:
         }
 
 
-def gpu_mebibytes(on: torch.device) -> float:
-    """Read the GPU's peak memory, zero where there is none."""
-    return torch.cuda.max_memory_allocated(on) / 2**20 if on.type == "cuda" else 0.0
+def compare(
+    what: str, against: str, unit: str, rounds: int,
+    measure: Callable[[Any], float], ours: Any, theirs: Any,
+) -> Comparison:  # fmt: skip
+    """Measure both in turn, round by round: a busy machine slows both alike."""
+    pairs = [(measure(ours), measure(theirs)) for _ in range(rounds)]
+    return Comparison(what, against, unit, *map(list, zip(*pairs, strict=True)))
 
 
 def forget_peak() -> float:
-    """Let the peaks begin anew, where that can be done; return this process's so far."""
+    """Let the peak of this process's memory begin anew, where that can be done; return it."""
     (torch.ones(64, 64) @ torch.ones(64, 64)).sum().item()  # behind the libraries' own buffers
     if STATUS.is_file():
         Path("/proc/self/clear_refs").write_text("5")
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
     return peak_mebibytes()
 
 

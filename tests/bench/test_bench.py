@@ -1,7 +1,5 @@
 """The benchmark: its arithmetic, the data it makes up, and that what it kept is what is shown."""
 
-import statistics
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,9 +12,9 @@ from tests.bench.table import Comparison, in_a_child
 
 def test_a_ratio_says_how_many_times_better_round_by_round() -> None:
     more = Comparison("a", "b", "images/s", [30.0, 50.0], [10.0, 25.0])
-    less = Comparison("a", "b", "ms", [2.0, 4.0], [6.0, 20.0], 2.5)
+    less = Comparison("a", "b", "ms", [2.0, 4.0], [6.0, 20.0])
     assert (more.ratios, less.ratios) == ([3.0, 2.0], [3.0, 5.0])
-    expected = {"what": "a", "against": "b", "unit": "ms", "expected": 2.5, "rounds": 2}
+    expected = {"what": "a", "against": "b", "unit": "ms", "rounds": 2}
     numbers = {"ours": 3.0, "theirs": 13.0, "ratio": 4.0, "lowest": 3.0, "highest": 5.0}
     assert less.row() == expected | numbers
 
@@ -48,10 +46,8 @@ def test_a_size_is_measured_in_a_process_of_its_own() -> None:
 
 @pytest.mark.usefixtures("sample_mode")
 def test_every_form_of_the_cost_takes_a_step() -> None:
-    for form in embedding.FORMS:
-        step, films = embedding.build_form(form, movielens.build_likes(movielens.load()))
-        assert films > 0
-        step()
+    for form in ("fast", "literal"):
+        embedding.build_form(form, movielens.build_likes(movielens.load()))()
 
 
 def test_starting_is_compared_with_everything_imported(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,9 +64,8 @@ def test_what_was_kept_follows_from_its_numbers_and_the_figure_from_it() -> None
     assert not kept.config["quick"]
     for number, row in enumerate(kept.facts["rows"]):
         ours, theirs = (kept.arrays[f"{number} {who}"].tolist() for who in ("ours", "theirs"))
-        found = Comparison(row["what"], row["against"], row["unit"], ours, theirs, row["expected"])
-        assert row["ours"] == statistics.median(ours)
-        assert row == pytest.approx(found.row())
+        found = Comparison(row["what"], row["against"], row["unit"], ours, theirs).row()
+        assert {name: row[name] for name in found} == pytest.approx(found)
     sizes = kept.facts["growth"]
     assert kept.facts["slope"] == pytest.approx(growth.slope(sizes))
     assert [size["scale"] for size in sizes] == list(growth.SCALES)

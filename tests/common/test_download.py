@@ -1,6 +1,7 @@
 """What can go wrong between a host and the data folder, each fault played by a local server."""
 
 import errno
+import gzip
 import hashlib
 import os
 import random
@@ -10,6 +11,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +23,6 @@ from urllib.error import URLError
 from urllib.request import OpenerDirector
 
 import pytest
-from filelock import FileLock
 
 from assignment.common import download, files
 from assignment.common.download import Archive, DownloadError, Effort, RemoteFile, fetch
@@ -35,6 +36,7 @@ CORRUPT = PAYLOAD[:-1] + bytes([PAYLOAD[-1] ^ 1])  # one bit
 QUICK = Effort(attempts=3, timeout=5.0)
 HASTY = Effort(attempts=1, timeout=0.3)
 CLOSED = Mock(side_effect=PermissionError(errno.EACCES, "Permission denied", "/a/file"))
+CANNOT = "cannot be read or written"
 NOWHERE = "http://127.0.0.1:9"  # the discard port: asking it fails
 
 
@@ -144,6 +146,8 @@ def play(*script: Answer, **outcome: object) -> SimpleNamespace:
 HALFWAY, CUT, SILENT = Answer(drop=HALF), Answer(drop=0), Answer(drop=0, silent=True)
 CHUNKED, REFUSED = Answer(chunked=True), Answer(status="416 No")
 LOGIN = Answer(b"<html>", header="Content-Type: text/html", chunked=True)
+GZIPPED = Answer(gzip.compress(PAYLOAD), header="Content-Encoding: gzip", chunked=True)
+LONGER = Answer(PAYLOAD + b"!", header=f"Content-Length: {SIZE}")  # the first of two counts
 SHORT, STUCK = Answer(b"short", chunked=True), Answer(drop=9, silent=True)
 OVER = [Answer(drop=HALF, ranges=False), Answer(drop=HALF + 9, ranges=False)]
 GONE = Answer(status="404 \x1b[31mGone\x07")
@@ -165,7 +169,9 @@ PLAYS = {
     "chunked, dropped": play(replace(CHUNKED, drop=HALF), CHUNKED, starts=["", HALF]),
     "chunked, a byte too many": play(Answer(PAYLOAD + b"!", chunked=True)),
     "chunked, too short": play(SHORT, SHORT, SHORT, SHORT, error="299,995 bytes to come", left=5),
-    "too long": play(Answer(bytes(64_000_000)), starts=[""], error="64000000 bytes of text/plain"),
+    "announced too long": play(Answer(bytes(SIZE + 9)), starts=[""], error="300009 bytes of text/"),
+    "longer than announced": play(LONGER, starts=[""]),
+    "gzip": play(GZIPPED, starts=[""], error="wrong checksum"),
     "a wrong bit": play(Answer(CORRUPT), starts=[""], error="wrong checksum"),
     "login page": play(LOGIN, LOGIN, error="bytes of text/html", before=bytes(9), left=9),
     "404 in colour": play(GONE, starts=[""], error="HTTP 404 ?[31mGone?\n"),
@@ -237,24 +243,36 @@ def test_https_only_takes_nothing_else(
     assert words in refused(wanted(asked, https_only=True), tmp_path)
 
 
-def test_of_several_processes_one_downloads(
+def test_of_three_at_once_one_downloads(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with FileLock(tmp_path / f"{NAME}.lock"):
-        message = refused(wanted(NOWHERE), tmp_path)
-    assert message.startswith(f"Another process is downloading {NAME} into {tmp_path}")
+    server.script = [Answer(pause=0.1)]
+    with ThreadPoolExecutor(3) as pool:
+        futures = [pool.submit(fetch, wanted(server.url), tmp_path, QUICK) for _ in range(3)]
+    messages = [str(future.exception() or "") for future in futures]
+    waits = f"Another process is downloading {NAME} into {tmp_path}: wait for it, then rerun."
+    assert sorted(messages) == ["", waits, waits]
+    assert (server.starts, (tmp_path / NAME).read_bytes()) == ([""], PAYLOAD)
     found = iter(["no file", ""])  # as if another had brought it before the lock was free
     monkeypatch.setattr(download, "_fault", lambda *_: next(found))
-    fetch(wanted(server.url), tmp_path)
-    assert server.starts == []
+    fetch(wanted(NOWHERE), tmp_path)
 
 
 @pytest.mark.parametrize("broken", ["pathlib.Path.stat", "pathlib.Path.open", "os.replace"])
+@pytest.mark.parametrize("reason", [errno.EACCES, errno.ENOSPC])
 def test_what_the_disk_refuses_is_a_sentence(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str, reason: int
 ) -> None:
-    monkeypatch.setattr(broken, CLOSED)
-    with pytest.raises(DownloadError, match=rf"{NAME}: /a/file .*\(Permission .*ASSIGNMENT_DATA"):
+    monkeypatch.setattr(broken, Mock(side_effect=OSError(reason, os.strerror(reason), "/a/file")))
+    words = rf"{NAME}: /a/file {CANNOT} \({os.strerror(reason)}\). Mend that, .* in ASSIGNMENT_DATA"
+    with pytest.raises(DownloadError, match=words):
+        fetch(wanted(server.url), tmp_path)
+
+
+@pytest.mark.parametrize("name", [NAME, f"{NAME}.part", f"{NAME}.lock"])
+def test_a_folder_in_the_way_is_named(server: Server, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(DownloadError, match=re.escape(f"{tmp_path / name} {CANNOT} (")):
         fetch(wanted(server.url), tmp_path)
 
 
@@ -278,8 +296,8 @@ def test_each_source_is_tried_and_the_message_says_all_that_helps(
     server.script = [Answer(status="404 Not Found"), Answer(CORRUPT), Answer(CORRUPT)]
     file = wanted(f"{server.url}/first", f"{server.url}/second")
     assert refused(file, tmp_path) == (
-        f"{NAME} (0.3 MB) is needed, found a damaged file (cut short, 3 of 300,000 bytes) "
-        f"in {tmp_path}, and no source gave it:\n"
+        f"{NAME} (0.3 MB) is needed, found a damaged file (3 of 300,000 bytes, its checksum "
+        f"differs) in {tmp_path}, and no source gave it:\n"
         f"  - {file.urls[0]}: HTTP 404 Not Found\n"
         f"  - {file.urls[1]}: what it sent has the wrong checksum and was thrown away\n"
         "What arrived so far is kept and continued next time. By hand: get it from "
@@ -326,13 +344,14 @@ def test_what_is_read_and_missing_is_unpacked(box: Archive, data_folder: Path) -
 
 
 FULL_DISK = Mock(side_effect=OSError(errno.ENOSPC, "No space left"))
-CANNOT = "cannot be read or written"
 Change = Callable[[Path, pytest.MonkeyPatch], object]
 UNPACKING: dict[str, tuple[Change, str]] = {
     "another archive": (lambda data, _: next(data.glob("box.*")).write_bytes(bytes(9999)),
-        r"box.* needed, found a damaged file \(its checksum differs\).*- http://127.0.0.1:9/box"),
+        r"box.* needed, found a damaged file .*, its checksum differs\).*- http://127.0.0.1:9/box"),
     "a folder for a file": (lambda data, _: (data / "box" / "first.csv").mkdir(parents=True),
-        rf"Box: .*box/first.csv {CANNOT} \(Is a directory\). Mend that"),
+        rf"Box: .*box.first.csv {CANNOT} \(.*\). Mend that"),
+    "a file for the folder": (lambda data, _: (data / "box").touch(),
+        rf"Box: .*box {CANNOT} \(.*exist.*\). Mend that"),
     "a full disk": (lambda _, patch: patch.setattr(os, "fsync", FULL_DISK),
         rf"Box: .*box {CANNOT} \(No space left\). Mend that, or name another folder in ASSI"),
 }  # fmt: skip

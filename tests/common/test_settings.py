@@ -117,7 +117,8 @@ def test_a_file_is_whole_or_not_there(monkeypatch: Patch, tmp_path: Path, capsys
 
 
 def test_the_description_says_of_each_source_whether_it_is_official() -> None:
-    here = tables.describe_setup(Source("things", "official", "checked", "ab" * 32), seed=7)
+    settings.seed_everything(7)
+    here = tables.describe_setup(Source("things", "official", "checked", "ab" * 32))
     assert here.sources.frame.iloc[0].tolist() == ["things", "official", "checked", "ab" * 8]
     machine = dict(here.machine.frame.itertuples(index=False))
     assert (machine["mode"], machine["seed (Python, numpy, torch)"]) == ("recorded", "7")

@@ -77,29 +77,26 @@ def output(kind: str = "display_data", **fields: Any) -> Any:
     return new_code_cell("1", outputs=[new_output(kind, **fields)])
 
 
-@pytest.mark.parametrize(
-    ("shown", "expected"),
-    [
-        (new_markdown_cell("With $x$ and\n\n$$\nx + y\n$$\n\n`$5`, [a](https://example.org)."), []),
-        (new_markdown_cell("![a](https://example.org/a.png)"), ["an image from elsewhere"]),
-        (new_markdown_cell("<style>p {}</style>"), ["markup that is stripped"]),
-        (new_markdown_cell(r"so \(x\)"), ["formulas in another dialect"]),
-        (new_markdown_cell("$$\na\n- b\n$$"), ["a formula's line begins like a list"]),
-        (new_markdown_cell("from $ x$ to y"), ["a formula with a space at its end"]),
-        (new_markdown_cell("it costs $5"), ["a dollar sign without its partner"]),
-        (new_markdown_cell(f"see /{'home'}/me/data"), ["names a place on one machine"]),
-        (new_code_cell(""), ["nothing in it"]),
-        (new_code_cell("\n".join(["x"] * 41)), ["more than 40 lines"]),
-        (output("stream", name="stderr", text="careful"), ["an error or a warning"]),
-        (output("stream", name="stdout", text="x" * 4001), ["a wall of text"]),
-        (output("stream", text="in /tmp/run"), ["an output names a place on one machine"]),
-        (output(data={"image/png": "x"}), ["a figure without words"]),
-        (output(data={"text/html": "<svg/>"}), ["an output with markup that is stripped"]),
-        (output(data={"application/vnd.jupyter.widget": ""}), ["an output that does not render"]),
-        (new_notebook(metadata={"widgets": {}}), ["widgets are saved"]),
-        (new_markdown_cell("x" * MOST_BYTES), ["it is too large to be rendered"]),
-    ],
-)
+@pytest.mark.parametrize(("shown", "expected"), [
+    (new_markdown_cell("With $x$ and\n\n$$\nx + y\n$$\n\n`$5`, [a](https://example.org)."), []),
+    (new_markdown_cell("![a](https://example.org/a.png)"), ["an image from elsewhere"]),
+    (new_markdown_cell("<style>p {}</style>"), ["markup that is stripped"]),
+    (new_markdown_cell(r"so \(x\)"), ["formulas in another dialect"]),
+    (new_markdown_cell("$$\na\n- b\n$$"), ["a formula's line begins like a list"]),
+    (new_markdown_cell("from $ x$ to y"), ["a formula with a space at its end"]),
+    (new_markdown_cell("it costs $5"), ["a dollar sign without its partner"]),
+    (new_markdown_cell(f"see /{'home'}/me/data"), ["names a place on one machine"]),
+    (new_code_cell(""), ["nothing in it"]),
+    (new_code_cell("\n".join(["x"] * 41)), ["more than 40 lines"]),
+    (output("stream", name="stderr", text="careful"), ["an error or a warning"]),
+    (output("stream", name="stdout", text="x" * 4001), ["a wall of text"]),
+    (output("stream", text="in /tmp/run"), ["an output names a place on one machine"]),
+    (output(data={"image/png": "x"}), ["a figure without words"]),
+    (output(data={"text/html": "<svg/>"}), ["an output with markup that is stripped"]),
+    (output(data={"application/vnd.jupyter.widget": ""}), ["an output that does not render"]),
+    (new_notebook(metadata={"widgets": {}}), ["widgets are saved"]),
+    (new_markdown_cell("x" * MOST_BYTES), ["it is too large to be rendered"]),
+])  # fmt: skip
 def test_every_fault_is_named(shown: Any, expected: list[str]) -> None:
     notebook = shown if "cells" in shown else new_notebook(cells=[shown])
     assert [fault.rpartition(": ")[2] for fault in faults(notebook)] == expected

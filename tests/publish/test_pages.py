@@ -25,15 +25,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {path.name: path.read_text(encoding="utf-8") for path in made}
 
 
-@pytest.mark.parametrize(
-    ("markdown", "html"),
-    [
-        ("## 2.7 Any *good*?", '<h2 id="27-Any-good">2.7 Any <em>good</em>?</h2>'),
-        ("for $i \\neq j$ it", "<mo>&#x02260;</mo><mi>j</mi></mrow></math> it"),
-        ("a\n\n$$x^2$$", 'display="block"'),
-        ("costs `$5` or `$6`", "costs <code>$5</code> or <code>$6</code>"),
-    ],
-)
+@pytest.mark.parametrize(("markdown", "html"), [
+    ("## 2.7 Any *good*?", '<h2 id="27-Any-good">2.7 Any <em>good</em>?</h2>'),
+    ("for $i \\neq j$ it", "<mo>&#x02260;</mo><mi>j</mi></mrow></math> it"),
+    ("a\n\n$$x^2$$", 'display="block"'),
+    ("costs `$5` or `$6`", "costs <code>$5</code> or <code>$6</code>"),
+])  # fmt: skip
 def test_markdown_becomes_headings_with_ids_and_mathml(markdown: str, html: str) -> None:
     assert html in pages.to_html(markdown)
 
@@ -62,14 +59,11 @@ def test_every_number_of_the_assignment_leads_to_its_heading(site: dict[str, str
         assert f'id="{place}">{number} ' in site[page]
 
 
-@pytest.mark.parametrize(
-    ("script", "reason"),
-    [
-        ("", r"needs Chromium .* none is installed"),
-        (f"#!/bin/sh\n{WRITE_HALF}\necho no screen >&2\nexit 3\n", r"print 01_.*: no screen"),
-        ("#!/bin/sh\n", r"print 01_.*: no reason given"),
-    ],
-)
+@pytest.mark.parametrize(("script", "reason"), [
+    ("", r"needs Chromium .* none is installed"),
+    (f"#!/bin/sh\n{WRITE_HALF}\necho no screen >&2\nexit 3\n", r"print 01_.*: no screen"),
+    ("#!/bin/sh\n", r"print 01_.*: no reason given"),
+])  # fmt: skip
 @pytest.mark.needs("posix")
 def test_without_a_working_browser_pdf_is_one_sentence(
     script: str, reason: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

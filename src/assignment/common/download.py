@@ -85,11 +85,10 @@ def megabytes(size: float) -> str:
 
 
 def _fault(file: RemoteFile, path: Path) -> str:
-    if not path.is_file():
+    if not path.exists():
         return "no file"
-    if _size(path) < file.size:
-        return f"a damaged file (cut short, {_size(path):,} of {file.size:,} bytes)"
-    return "" if sha256(path) == file.sha256 else "a damaged file (its checksum differs)"
+    damaged = f"a damaged file ({_size(path):,} of {file.size:,} bytes, its checksum differs)"
+    return "" if sha256(path) == file.sha256 else damaged
 
 
 def _download(file: RemoteFile, path: Path, effort: Effort, fault: str) -> None:
@@ -262,11 +261,10 @@ class Archive:
         whole = fingerprint(digests)
         if settings.mode() is Mode.SAMPLE:
             return Source(f"{self.name} layout", "SAMPLE", "synthetic, drawn from a seed", whole)
+        detail = f"{len(digests)} of {len(digests)} files match their pinned SHA-256"
         if other := ", ".join(name for name in digests if digests[name] != self.files[name]):
             detail = f"readable, but not the official content: {other} changed or cut short. {MEND}"
-            return Source(self.name, "other", detail, whole)
-        detail = f"{len(digests)} of {len(digests)} files match their pinned SHA-256"
-        return Source(self.name, "official", detail, whole)
+        return Source(self.name, "other" if other else "official", detail, whole)
 
     def _missing(self, folder: Path) -> list[str]:
         return [name for name in self.files if not (folder / name).is_file()]

@@ -1,9 +1,8 @@
 """What all figures share: one style, alternative text, and the sample's stamp."""
 
-import functools
 import io
-from collections.abc import Callable, Iterable
-from typing import Any, ParamSpec
+from collections.abc import Iterable
+from typing import Any
 
 import matplotlib as mpl
 from cycler import cycler
@@ -30,7 +29,7 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "axes.prop_cycle": cycler(color=PALETTE),
 }
-Arguments = ParamSpec("Arguments")
+styled = mpl.rc_context(STYLE)  # above a function that draws: in the one style
 
 
 class Figure(MatplotlibFigure):
@@ -60,28 +59,16 @@ def save_figure(figure: Figure, name: str, made_from: Iterable[Run] = ()) -> Fig
     return figure
 
 
-def styled(function: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
-    """Draw in the one style, and stamp what was drawn from the sample."""
-
-    @functools.wraps(function)
-    def draw(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Figure:
-        with mpl.rc_context(STYLE):
-            figure = function(*args, **kwargs)
-            if settings.mode() is settings.Mode.SAMPLE:
-                figure.alt = f"{settings.SAMPLE_WARNING}. {figure.alt}"
-                figure.text(
-                    0.5, 0.5, "SAMPLE", ha="center", va="center", rotation=30, fontsize=60,
-                    color="black", alpha=0.12, weight="bold", zorder=100,
-                )  # fmt: skip
-            return figure
-
-    return draw
-
-
 def new_figure(width: float, height: float, alt: str) -> Figure:
-    """Begin a figure of a size in inches (the page is 7 wide) with its alternative text."""
+    """Begin a figure, `width` inches of the page's 7, with its alternative text; stamp a sample."""
     figure = Figure(figsize=(width, height), layout="constrained")
     figure.alt = alt
+    if settings.mode() is settings.Mode.SAMPLE:
+        figure.alt = f"{settings.SAMPLE_WARNING}. {alt}"
+        figure.text(
+            0.5, 0.5, "SAMPLE", ha="center", va="center", rotation=30, fontsize=60,
+            color="black", alpha=0.12, weight="bold", zorder=100,
+        )  # fmt: skip
     return figure
 
 

@@ -33,10 +33,9 @@ def fingerprint(files: Mapping[str, str]) -> str:
 
 def display_path(path: Path) -> str:
     """Write a path the way a page may show it: relative to the project, else its name alone."""
-    try:
-        return path.resolve().relative_to(PROJECT).as_posix()
-    except ValueError:
-        return path.name
+    whole = path.resolve()
+    inside = whole.is_relative_to(PROJECT)
+    return whole.relative_to(PROJECT).as_posix() if inside else path.name
 
 
 def sha256(path: Path) -> str:

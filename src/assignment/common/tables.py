@@ -81,7 +81,7 @@ def banner() -> Notice:
     return Notice(text, {"text/html": f"<h2>{line}</h2>" if sample else f"<p><em>{line}</em></p>"})
 
 
-def describe_setup(*sources: Source, seed: int = 0) -> Description:
+def describe_setup(*sources: Source) -> Description:
     """Describe this machine, and each dataset and the weights: official or not."""
     on = device()
     device_name = torch.cuda.get_device_name(on) if on.type == "cuda" else platform.machine()
@@ -92,7 +92,7 @@ def describe_setup(*sources: Source, seed: int = 0) -> Description:
         "threads": str(torch.get_num_threads()),
         "system": f"{platform.system()} {platform.release()}",
         "Python": sys.version.split()[0],
-        "seed (Python, numpy, torch)": str(seed),
+        "seed (Python, numpy, torch)": str(torch.initial_seed()),
     }
     rows |= {name: version_of(name) for name in ("torch", "torchvision", "numpy", "pandas")}
     machine = pd.DataFrame({"what": rows.keys(), "here": rows.values()})

@@ -18,9 +18,8 @@ def with_tables(text: str) -> str:
     """Return a README's text with the tables as they should be."""
     for name, table in TABLES.items():
         opening, closing = f"<!-- {name}: written by make render -->", f"<!-- end of {name} -->"
-        if opening in text:
-            before, rest = text.split(opening)
-            text = f"{before}{opening}\n{table()}\n{closing}{rest.split(closing)[1]}"
+        before, rest = text.split(opening)
+        text = f"{before}{opening}\n{table()}\n{closing}{rest.split(closing)[1]}"
     return text
 
 

@@ -22,10 +22,8 @@ def render() -> None:
     """Execute the notebooks for good; what is committed changes only if all of them succeed."""
     status = ["git", "status", "--porcelain"]
     run = subprocess.run(status, cwd=PROJECT, capture_output=True, text=True)
-    if run.returncode:
-        raise AssignmentError(f"Rendering needs a git repository: {run.stderr.strip()}")
-    if run.stdout:
-        raise AssignmentError(f"Rendering needs a clean tree; commit or undo first:\n{run.stdout}")
+    if found := run.stdout or run.stderr:
+        raise AssignmentError(f"Rendering needs a clean git tree; commit or undo first:\n{found}")
     if settings.mode() is not Mode.RECORDED:
         raise AssignmentError(f"Rendering needs the recorded mode, this is {settings.mode()}.")
     for archive in ARCHIVES:
