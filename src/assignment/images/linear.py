@@ -62,9 +62,12 @@ class SoftmaxRegression(nn.Module):
 
     def __init__(self, features: Tensor, classes: int = 10) -> None:
         super().__init__()
-        wide = features.cpu().double()  # in float32 the mean of a constant need not be the constant
-        self.register_buffer("mean", wide.mean(0).to(features))
-        self.register_buffer("deviation", wide.std(0).clamp(min=1e-6).to(features))
+        columns = features.cpu().split(256, dim=1)  # in turn: all at once would be twice as large
+        # In float64: in float32 the mean of a constant need not be the constant.
+        mean = torch.cat([part.double().mean(0) for part in columns])
+        deviation = torch.cat([part.double().std(0) for part in columns])
+        self.register_buffer("mean", mean.to(features))
+        self.register_buffer("deviation", deviation.clamp(min=1e-6).to(features))
         self.linear = nn.Linear(features.shape[1], classes)
         nn.init.zeros_(self.linear.weight)  # the loss is convex: any start leads to its optimum
         nn.init.zeros_(self.linear.bias)
