@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingTCPServer
@@ -25,7 +24,7 @@ from urllib.request import OpenerDirector
 import pytest
 
 from assignment.common import download, files
-from assignment.common.download import Archive, DownloadError, Effort, RemoteFile, fetch
+from assignment.common.download import Archive, Effort, RemoteFile, fetch
 from assignment.common.settings import AssignmentError
 
 NAME = "payload.bin"
@@ -113,9 +112,9 @@ def undisturbed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "BACKOFF_SECONDS", 0.0)
 
 
-def wanted(*bases: str, https_only: bool = False) -> RemoteFile:
+def wanted(*bases: str) -> RemoteFile:
     urls = tuple(f"{base}/{NAME}" for base in bases)
-    return RemoteFile(NAME, urls, hashlib.sha256(PAYLOAD).hexdigest(), SIZE, https_only)
+    return RemoteFile(NAME, urls, hashlib.sha256(PAYLOAD).hexdigest(), SIZE)
 
 
 def arrives(file: RemoteFile, folder: Path, effort: Effort = QUICK) -> None:
@@ -128,7 +127,7 @@ def refused(file: RemoteFile, folder: Path, effort: Effort = QUICK) -> str:
     """Fetch in vain; the harmless message. What had the real name before has it unchanged."""
     path = folder / NAME
     before = path.read_bytes() if path.exists() else None
-    with pytest.raises(DownloadError) as caught:
+    with pytest.raises(AssignmentError) as caught:
         fetch(file, folder, effort)
     assert (path.read_bytes() if path.exists() else None) == before
     message = str(caught.value)
@@ -231,16 +230,10 @@ def test_a_mirror_that_is_no_address_is_refused_and_shows_no_password(
     assert f"/{NAME}: not an address, or one with a login; mend ASSIGNMENT_MIRROR\n" in message
 
 
-@pytest.mark.parametrize(("asked", "answer", "words"), [
-    ("http://host", None, "over https only, not from http://host"),
-    ("https://host", nullcontext(SimpleNamespace(url="http://a")), "https only, not from http://a"),
-    ("https://host", URLError(ssl.SSLCertVerificationError("!")), "certificate was refused (('!',"),
-])  # fmt: skip
-def test_https_only_takes_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, answer: object, words: str
-) -> None:
-    monkeypatch.setattr(OpenerDirector, "open", Mock(side_effect=[answer]))
-    assert words in refused(wanted(asked, https_only=True), tmp_path)
+def test_a_refused_certificate_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refusal = URLError(ssl.SSLCertVerificationError("!"))
+    monkeypatch.setattr(OpenerDirector, "open", Mock(side_effect=[refusal]))
+    assert "certificate was refused (('!'," in refused(wanted("https://host"), tmp_path)
 
 
 def test_of_three_at_once_one_downloads(
@@ -265,14 +258,14 @@ def test_what_the_disk_refuses_is_a_sentence(
 ) -> None:
     monkeypatch.setattr(broken, Mock(side_effect=OSError(reason, os.strerror(reason), "/a/file")))
     words = rf"{NAME}: /a/file {CANNOT} \({os.strerror(reason)}\). Mend that, .* in ASSIGNMENT_DATA"
-    with pytest.raises(DownloadError, match=words):
+    with pytest.raises(AssignmentError, match=words):
         fetch(wanted(server.url), tmp_path)
 
 
 @pytest.mark.parametrize("name", [NAME, f"{NAME}.part", f"{NAME}.lock"])
 def test_a_folder_in_the_way_is_named(server: Server, tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
-    with pytest.raises(DownloadError, match=re.escape(f"{tmp_path / name} {CANNOT} (")):
+    with pytest.raises(AssignmentError, match=re.escape(f"{tmp_path / name} {CANNOT} (")):
         fetch(wanted(server.url), tmp_path)
 
 

@@ -47,6 +47,20 @@ def test_a_notebook_gets_a_sharp_picture_with_its_words() -> None:
     assert pixels(draw()).shape == (400, 600, 3)
 
 
+def test_a_numbered_figure_has_its_caption_below(
+    monkeypatch: pytest.MonkeyPatch, data_folder: Path
+) -> None:
+    shown: list[dict[str, str]] = []
+    monkeypatch.setattr("IPython.display.display", lambda data, **_: shown.append(data))
+    monkeypatch.setenv("ASSIGNMENT_FIGURES", str(data_folder))
+    figure = save_figure(draw(), "name")
+    figure.alt = "what $ it shows"
+    figure._ipython_display_()
+    save_figure(figure, "name", number=3)._ipython_display_()
+    assert ["image/png" in data for data in shown] == [True, True, False]
+    assert shown[2]["text/markdown"] == r"**Figure 3.** what \$ it shows"
+
+
 def test_a_saved_figure_has_its_words_and_its_runs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

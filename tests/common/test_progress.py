@@ -24,3 +24,8 @@ def test_stages_share_one_bar_and_show_nothing_without_one(
     assert " left, validation 90 %" in told
     progress.done(1.0)
     assert shown.n == 7.0
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    with progress.bar("finetuning", 8.0):
+        progress.skip(1.0)
+        progress.done(1.0)
+    assert capsys.readouterr().err == ""

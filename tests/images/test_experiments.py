@@ -228,6 +228,13 @@ def test_images_grow_from_epoch_to_epoch_and_are_evaluated_at_one_size() -> None
     assert plan.vary(lr=0.5) == replace(plan, recipe=replace(RECIPE, lr=0.5))
 
 
+def test_the_finished_network_is_evaluated_at_other_sizes_too() -> None:
+    plan = Plan(RECIPE, sizes=(64,), also_at=(64, 128))
+    result = experiments.finetune(sealed(), plan)
+    assert result.facts["validation at 64 px"]["accuracy"] == result.accuracy()
+    assert result.loss("validation at 128 px") != result.loss()
+
+
 def test_both_ways_learn() -> None:
     data = cifar10.load()
     layer = experiments.linear_probe(data, SMALL, Recipe(epochs=3, lr=0.1), first=800)

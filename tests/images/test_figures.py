@@ -26,8 +26,18 @@ METHODS = {"right": {32: 0.5, 2240: 0.9}, "wrong": {32: 0.4, 64: 0.6, 2240: 0.8}
 FIGURES = {
     "examples": lambda: figures.class_examples(SPLIT, CLASSES, lambda images: images / 255),
     "curves": lambda: figures.learning_curves({"A": np.arange(12).reshape(3, 4)}, {"A": 2}, "alt"),
+    "late": lambda: figures.learning_curves(
+        {"A": np.arange(12).reshape(3, 4)}, {"A": 2}, "alt", first=2
+    ),
     "lines": lambda: figures.accuracy_lines(METHODS, "pixels", "alt", doubling=True),
     "reliability": lambda: figures.reliability_diagram({"A": {"B": FOUND}}, "alt"),
+    "disputed": lambda: figures.disputed_images(
+        SPLIT,
+        CLASSES,
+        {image: {CLASSES[image]: 2, "other": 3, "none": 0} for image in range(7)},
+        {"A": FOUND},
+        "alt",
+    ),
     "confusions": lambda: figures.confusion_matrices({"A": FOUND}, CLASSES, "alt"),
     "accuracies": lambda: figures.class_accuracies({"A": FOUND, "B": PERFECT}, CLASSES, "alt"),
     "grid": lambda: figures.most_confident_grid(SPLIT, FOUND, CLASSES, "A"),
@@ -86,6 +96,7 @@ ENOUGH = BINS.count >= 10
 LINES: dict[str, Any] = {
     "curves": [([1, 2, 3], [k, k + 4, k + 8]) if k >= 0 else BEST for k in (0, 2, -1, 1, 3, -1)],
     "lines": [(list(points), list(points.values())) for points in METHODS.values()],
+    "late": [([2, 3], [k, k + 4]) if k >= 0 else BEST for k in (4, 6, -1, 5, 7, -1)],
     "reliability": [([0, 1], [0, 1]), (BINS.confidence[ENOUGH], BINS.accuracy[ENOUGH])],
     "accuracies": [([0.5] * 7 + [10 / 12, 1], range(9)), ([1] * 9, range(9))],
 }
@@ -109,6 +120,12 @@ def test_panels_show_the_examples_of_a_class_in_its_row_and_state_what_they_coun
     numbers = [int(text.get_text()) for text in axes.texts]
     assert (len(numbers), sum(numbers), axes.get_title()) == (9 * 8, 44, "A: 44 errors")
     assert FIGURES["reliability"]().axes[0].lines[1].get_label() == f"B (ECE {BINS.error:.1%})"
+    bars: Any = FIGURES["reliability"]().axes[1].patches[0]
+    assert {*bars.get_xy()[:, 1]} - {0} == {*BINS.count}
+    disputed: Any = FIGURES["disputed"]().axes[6]
+    assert disputed.get_title() == f"{CLASSES[6]} 2\nother 3"
+    assert disputed.get_xlabel() == f"A: {CLASSES[GUESS[6]]}"
+    assert np.array_equal(disputed.images[0].get_array(), NOISE[6])
     assert FIGURES["accuracies"]().axes[0].get_yticklabels()[-1].get_text() == "automobile"
     (axes,) = FIGURES["lines"]().axes
     assert [label.get_text() for label in axes.get_xticklabels()] == ["32", "64", "2,240"]

@@ -35,10 +35,6 @@ MEND = "For the official one, delete it and run `make data`."
 PROBE_SECONDS = 6.0  # long enough to see a host's steady speed, short enough to wait for
 
 
-class DownloadError(AssignmentError):
-    """The file cannot be had, or not soon; what came of it stays for next time."""
-
-
 class _SourceError(Exception):
     """One source cannot give the file, and asking it again will not help."""
 
@@ -51,7 +47,6 @@ class RemoteFile:
     urls: tuple[str, ...]  # official addresses, in the order to try
     sha256: str
     size: int  # bytes
-    https_only: bool = False  # refuse any other transport, also from a mirror or after a redirect
 
 
 @dataclass(frozen=True)
@@ -68,7 +63,7 @@ BRIEF = Effort(patience=300.0, attempts=2, timeout=10.0)
 
 
 def fetch(file: RemoteFile, folder: Path, effort: Effort = PATIENT) -> Path:
-    """Return the verified path of a file, downloading what is missing; else `DownloadError`."""
+    """Return the verified path of a file, downloading what is missing; else `AssignmentError`."""
     path = folder / file.name
     with _disk_errors_in_words(file.name, folder):
         if _fault(file, path):
@@ -100,7 +95,7 @@ def _download(file: RemoteFile, path: Path, effort: Effort, fault: str) -> None:
             return os.replace(part, path)
         except _SourceError as error:
             reasons += f"  - {_harmless(url)}: {_harmless(str(error))}\n"
-    raise DownloadError(
+    raise AssignmentError(
         f"{file.name} ({megabytes(file.size)}) is needed, found {fault} in {path.parent}, "
         f"and no source gave it:\n{reasons}"
         f"What arrived so far is kept and continued next time. By hand: get it from "
@@ -139,9 +134,7 @@ class _Transfer:
 
     def request(self, start: int) -> None:
         if start < self.file.size:  # else all its bytes are here from last time
-            self.insist_on_https(self.url)
             with _open(self.url, start, self.effort.timeout) as response:
-                self.insist_on_https(response.url)
                 self.receive(response, start if response.status == 206 else 0)
         if sha256(self.part) != self.file.sha256:
             self.part.unlink()  # continuing wrong bytes can never give the right file
@@ -163,14 +156,10 @@ class _Transfer:
                 elapsed = time.monotonic() - self.began
                 rest = due * elapsed / self.received
                 if elapsed > PROBE_SECONDS and rest > self.effort.patience:
-                    raise DownloadError(
+                    raise AssignmentError(
                         f"{file.name} ({megabytes(file.size)}) comes slowly: about {rest / 60:,.0f}"
                         " more minutes. What arrived is kept; `make data` continues it."
                     )
-
-    def insist_on_https(self, url: str) -> None:
-        if self.file.https_only and not url.startswith("https://"):
-            raise _SourceError(f"refused: this file is taken over https only, not from {url}")
 
 
 def _open(url: str, start: int, timeout: float) -> Any:
@@ -283,11 +272,11 @@ def _disk_errors_in_words(what: str, folder: Path) -> Iterator[None]:
     try:
         yield
     except Timeout:
-        raise DownloadError(
+        raise AssignmentError(
             f"Another process is downloading {what} into {folder}: wait for it, then rerun."
         ) from None
     except OSError as error:
-        raise DownloadError(
+        raise AssignmentError(
             f"{what}: {error.filename2 or error.filename or folder} cannot be read or written "
             f"({error.strerror or error}). Mend that, or name another folder in ASSIGNMENT_DATA."
         ) from None

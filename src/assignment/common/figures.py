@@ -33,9 +33,10 @@ styled = mpl.rc_context(STYLE)  # above a function that draws: in the one style
 
 
 class Figure(MatplotlibFigure):
-    """A figure whose finding reaches notebook, code host and screen reader as alternative text."""
+    """A figure whose finding stands below it, and reaches screen readers as alternative text."""
 
     alt: str = ""
+    number: int = 0  # in its notebook
     records: str = ""  # the runs it was drawn from, with the beginning of their checksums
 
     def png(self) -> bytes:
@@ -50,9 +51,25 @@ class Figure(MatplotlibFigure):
         size = {"width": width, "height": height, "alt": self.alt}
         return {"image/png": self.png(), "text/plain": f"Figure: {self.alt}"}, {"image/png": size}
 
+    def _ipython_display_(self) -> None:
+        from IPython.display import display  # there where it is called
 
-def save_figure(figure: Figure, name: str, made_from: Iterable[Run] = ()) -> Figure:
-    """Save a figure in the figures folder, with the runs it was drawn from, and return it."""
+        picture, size = self._repr_mimebundle_()
+        display(picture, metadata=size, raw=True)  # type: ignore[no-untyped-call]
+        if self.number:
+            caption = f"**Figure {self.number}.** {self.alt}".replace("$", r"\$")
+            shown = {"text/markdown": caption, "text/plain": caption}
+            display(shown, raw=True)  # type: ignore[no-untyped-call]
+
+
+def save_figure(
+    figure: Figure, name: str, made_from: Iterable[Run] = (), number: int = 0
+) -> Figure:
+    """Save a figure in the figures folder, with the runs it was drawn from, and return it.
+
+    With a `number` its alternative text stands below it as its caption.
+    """
+    figure.number = number
     figure.records = ", ".join(sorted({f"{run.name} {run.checksum[:16]}" for run in made_from}))
     path = settings.figures_folder() / f"{name}.png"
     write_if_possible(path, lambda file: file.write(figure.png()))

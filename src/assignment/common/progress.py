@@ -18,7 +18,7 @@ _bar: ContextVar[tqdm | None] = ContextVar("bar", default=None)
 def bar(what: str, work: float) -> Iterator[None]:
     """Show one bar for so much work while the block runs."""
     with tqdm(total=work, desc=what, bar_format=FORMAT, smoothing=0, leave=False) as shown:
-        before = _bar.set(shown)
+        before = _bar.set(None if shown.disable else shown)
         try:
             yield
         finally:

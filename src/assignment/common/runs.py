@@ -14,6 +14,7 @@ import platform
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from operator import methodcaller
 from pathlib import Path
@@ -28,7 +29,22 @@ from assignment.common.files import display_path, write_if_possible, write_whole
 from assignment.common.settings import PROJECT, AssignmentError, Mode, report
 
 RECORDS = PROJECT / "data" / "records"
+_only_kept: ContextVar[bool] = ContextVar("only_kept", default=False)
 _told: set[tuple[str, ...]] = set()  # of twenty runs that differ alike from the records one is told
+
+
+class NotRunError(AssignmentError):
+    """A run is not kept, and was not to be started."""
+
+
+@contextmanager
+def only_kept() -> Iterator[None]:
+    """Start no run in this block: one that is not kept raises `NotRunError`."""
+    before = _only_kept.set(True)
+    try:
+        yield
+    finally:
+        _only_kept.reset(before)
 
 
 @dataclass(frozen=True)
@@ -87,6 +103,8 @@ def changed_fields(config: Any) -> Any:
 def obtain(experiment: Callable[..., Outcome], config: Any, *inputs: Any) -> Run:
     """Return a kept run or a new one; the inputs are in the config by their fingerprints."""
     asked = request(experiment, config)
+    if _only_kept.get() and not _find(asked):
+        raise NotRunError(f"{asked.experiment} has not been run.")
     if settings.mode() is Mode.SAMPLE:
         return _compute(asked, experiment, config, *inputs)
     if kept := _find(asked):

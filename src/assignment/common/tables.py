@@ -6,13 +6,15 @@ pandas' style blocks are left out, since code hosts strip them; in sample mode e
 import html
 import inspect
 import platform
+import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 import torch
 
+from assignment.common import runs
 from assignment.common.files import Source
 from assignment.common.settings import SAMPLE_WARNING, Mode, device, mode, precision, version_of
 
@@ -71,6 +73,26 @@ def show_code(*functions: Callable[..., object]) -> Notice:
     """Return the source of functions or classes, so that what is read is what ran."""
     text = "\n\n".join(inspect.getsource(function) for function in functions)
     return Notice(text, {"text/markdown": f"```python\n{text}```"})
+
+
+def anchor(heading: str) -> str:
+    """Return the id of a heading, the one that a code host's link to it ends with."""
+    return re.sub(r"[^\w\s-]", "", heading).strip().replace(" ", "-")
+
+
+def answers_table(rows: Mapping[str, Sequence[tuple[str, Callable[[], str]]]]) -> Notice:
+    """Tabulate questions and answers by section heading; one that is not run yet says so."""
+    lines = ["| | question | answer |", "| --- | --- | --- |"]
+    for heading, asked in rows.items():
+        number = heading.split()[0]
+        for question, answer in asked:
+            try:
+                with runs.only_kept():
+                    text = answer()
+            except runs.NotRunError:
+                text = f"not run yet, see {number}"
+            lines.append(f"| [{number}](#{anchor(heading)}) | {question} | {text} |")
+    return Notice("\n".join(lines), {"text/markdown": "\n".join(lines)})
 
 
 def banner() -> Notice:

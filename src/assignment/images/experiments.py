@@ -87,6 +87,7 @@ class Plan:
     trainable: str = "all"  # the first part that learns, see `resnet.build_classifier`
     pretrained: bool = True
     max_shift: int = 4  # of an image, in stored pixels, before it is enlarged
+    also_at: tuple[int, ...] = ()  # other sizes at which the finished network is evaluated, too
 
     def transform(self, images: Tensor, generator: torch.Generator | None, epoch: int) -> Tensor:
         """uint8 [N, 3, 32, 32] to network input; with a generator, mirrored and shifted."""
@@ -310,9 +311,10 @@ def _finetune(config: Finetune, data: Cifar10) -> Outcome:
     network = resnet.to_device(network, settings.device())
     splits = splits_for(data, config.first, config.final)
     checkpoint = None if settings.mode() is Mode.SAMPLE else _checkpoint(config)
+    others = {size: replace(plan, eval_size=size).transform for size in plan.also_at}
     with progress.bar("finetuning", plan.cost(*map(len, splits.values()))):
         return train_and_evaluate(
-            network, splits, plan.recipe, plan.transform, backbone, config.final, checkpoint
+            network, splits, plan.recipe, plan.transform, backbone, config.final, checkpoint, others
         )
 
 
@@ -348,8 +350,12 @@ def train_and_evaluate(
     backbone: Backbone,
     final: bool,
     checkpoint: Path | None = None,
+    others: Mapping[int, training.Transform] | None = None,
 ) -> Outcome:
-    """Train, then evaluate once: the outcome of either way."""
+    """Train, then evaluate once: the outcome of either way.
+
+    With `others` the validation images are also evaluated as these transforms prepare them.
+    """
     trained = training.train(
         model, splits["train"], splits["validation"], recipe, transform, checkpoint
     )
@@ -366,6 +372,10 @@ def train_and_evaluate(
         "precision": str(settings.precision(settings.device())).removeprefix("torch."),
         "weights": asdict(backbone.source),
     }
+    for size, other in (others or {}).items():
+        logits = training.predict_logits(model, splits["validation"].images, other)
+        found = Predictions(logits, splits["validation"].labels.cpu())
+        facts[f"validation at {size} px"] = {"accuracy": found.accuracy, "loss": found.loss}
     for name in splits if final else ("validation",):
         images, truth = splits[name].images, splits[name].labels.cpu()
         logits = training.predict_logits(model, images, transform)
@@ -447,7 +457,7 @@ def comparison_table(results: Mapping[str, Sequence[Result]], caption: str) -> T
         mirrored = next((name for name in seeds[0].predictions if name == "test mirrored"), "")
         rows.append({
             "model": name,
-            "test accuracy": f"{mean_accuracy(seeds):.2%}{_spread(seeds)}",
+            "test accuracy": f"{mean_accuracy(seeds):.2%}{spread(seeds)}",
             "95 % interval": f"{low:.2%} to {high:.2%}",
             "with mirror averaging": f"{mean_accuracy(seeds, mirrored):.2%}" if mirrored else "-",
             "training time": f"{np.mean([total_seconds(each) for each in seeds]) / 60:.0f} min",
@@ -456,6 +466,25 @@ def comparison_table(results: Mapping[str, Sequence[Result]], caption: str) -> T
             "computed on": ", ".join(facts[key] for key in ("device", "processor", "precision")),
         })  # fmt: skip
     return Table(pd.DataFrame(rows), caption)
+
+
+def trials_table(trials: Mapping[str, Sequence[Result]], what: str, caption: str) -> Table:
+    """Tabulate what was tried with what came out on the validation images, means over seeds."""
+    rows = [
+        {
+            what: name,
+            "validation accuracy": f"{mean_accuracy(seeds, 'validation'):.2%}",
+            "of each seed": ", ".join(f"{result.accuracy():.2%}" for result in seeds),
+            "validation loss": f"{np.mean([result.loss() for result in seeds]):.3f}",
+            "after the first epoch": f"{np.mean([result.history[0, 3] for result in seeds]):.1%}",
+            "parameters": f"{seeds[0].facts['trainable parameters']:,}",
+        }
+        for name, seeds in trials.items()
+    ]
+    frame = pd.DataFrame(rows)
+    if all(len(seeds) == 1 for seeds in trials.values()):
+        frame = frame.drop(columns="of each seed")
+    return Table(frame, caption)
 
 
 def mean_accuracy(seeds: Sequence[Result], split: str = "test") -> float:
@@ -468,7 +497,8 @@ def total_seconds(result: Result) -> float:
     return float(result.facts["training seconds"] + result.facts.get("extraction seconds", 0.0))
 
 
-def _spread(seeds: Sequence[Result]) -> str:
+def spread(seeds: Sequence[Result]) -> str:
+    """Write the standard deviation over seeds, in points; nothing where there is one seed."""
     if len(seeds) == 1:
         return ""
     deviation = np.std([result.accuracy("test") for result in seeds], ddof=1)

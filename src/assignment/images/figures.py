@@ -5,7 +5,7 @@ What a figure shows is its `alt`, a sentence of the caller where the data alone 
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle, zip_longest
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,13 @@ from torch.nn import functional
 
 from assignment.common.figures import GREY, PAGE_DPI, PALETTE, Figure, heatmap, new_figure, styled
 from assignment.images.cifar10 import Split
-from assignment.images.predictions import Predictions, calibration, top_correct, top_incorrect
+from assignment.images.predictions import (
+    BINS,
+    Predictions,
+    calibration,
+    top_correct,
+    top_incorrect,
+)
 
 EACH = 6  # images of a class among the examples
 FEWEST = 10  # images in a bin whose accuracy is worth a dot
@@ -56,16 +62,17 @@ def class_examples(
 
 @styled
 def learning_curves(
-    histories: Mapping[str, np.ndarray], best: Mapping[str, int], alt: str
+    histories: Mapping[str, np.ndarray], best: Mapping[str, int], alt: str, first: int = 1
 ) -> Figure:
     """Draw loss and accuracy by epoch, one row per run, and mark the best epoch, counted from 1.
 
-    A history is an array [epochs, 4] with the columns of `training.EpochMetrics`.
+    A history is an array [epochs, 4] with the columns of `training.EpochMetrics`; what is before
+    the epoch `first` is not drawn, where it would hide the rest.
     """
     figure = new_figure(7, 2.5 * len(histories) + 0.3, alt)
     panels = figure.subplots(len(histories), 2, squeeze=False)
     for (name, history), (losses, accuracies) in zip(histories.items(), panels, strict=True):
-        epochs = np.arange(1, len(history) + 1)
+        epochs, history = np.arange(first, len(history) + 1), history[first - 1 :]
         for axes, column, label in ((losses, 0, "loss (nats)"), (accuracies, 1, "accuracy")):
             axes.plot(epochs, history[:, column], "o--", ms=3, label="training, while it learned")
             axes.plot(epochs, history[:, column + 2], "o-", ms=3, label="validation")
@@ -101,20 +108,30 @@ def accuracy_lines(
 def reliability_diagram(predictions: Mapping[str, ByModel], alt: str) -> Figure:
     """Draw accuracy against confidence, a panel per model and a line per variant of it.
 
-    A bin of fewer than ten images tells nothing and is not drawn; it counts in the error.
+    A bin of fewer than ten images tells nothing and is not drawn; it counts in the error. Below,
+    how many images are in each bin.
     """
-    figure = new_figure(7, 3.7, alt)
-    panels = figure.subplots(1, len(predictions), sharey=True, squeeze=False)[0]
-    for axes, (model, variants) in zip(panels, predictions.items(), strict=True):
+    figure = new_figure(7, 4.7, alt)
+    shape: dict[str, Any] = {"sharex": True, "sharey": "row", "height_ratios": (3, 1)}
+    panels, counts = figure.subplots(2, len(predictions), squeeze=False, **shape)
+    for axes, below, (model, variants) in zip(panels, counts, predictions.items(), strict=True):
         axes.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls=":", label="perfect calibration")
-        for (variant, predicted), marker in zip(variants.items(), cycle(MARKERS), strict=False):
+        styles = zip(MARKERS, PALETTE, ("-", "--"), strict=False)
+        for (variant, predicted), (marker, colour, style) in zip(
+            variants.items(), styles, strict=False
+        ):
             bins = calibration(predicted)
             enough = bins.count >= FEWEST
             points = bins.confidence[enough], bins.accuracy[enough]
-            axes.plot(*points, marker=marker, ms=4, label=f"{variant} (ECE {bins.error:.1%})")
-        axes.set(xlabel="mean confidence", title=model, xlim=(0, 1.02), ylim=(0, 1.02))
+            label = f"{variant} (ECE {bins.error:.1%})"
+            axes.plot(*points, style, marker=marker, color=colour, ms=4, label=label)
+            confidence = predicted.log_confidence.exp()
+            below.hist(confidence, BINS, range=(0, 1), histtype="step", ls=style, color=colour)
+        axes.set(title=model, xlim=(0, 1.02), ylim=(0, 1.02))
         axes.legend(loc="lower right", fontsize=8)
+        below.set(xlabel="confidence", yscale="log")
     panels[0].set_ylabel("accuracy")
+    counts[0].set_ylabel("images")
     return figure
 
 
@@ -216,6 +233,35 @@ def _mark_as_wrong(axes: Axes, left: float, top: float) -> None:
         left + 14, top + 14, "×", ha="center", va="center", color="white", fontsize=9,
         bbox={"boxstyle": "square,pad=0.1", "facecolor": "black", "edgecolor": "none"},
     )  # fmt: skip
+
+
+@styled
+def disputed_images(
+    split: Split,
+    classes: Sequence[str],
+    votes: Mapping[int, Mapping[str, int]],
+    models: ByModel,
+    alt: str,
+) -> Figure:
+    """Draw images, five to a row: their label and what the models say, and raters' votes.
+
+    `votes` counts for each image those for its label, and for anything else.
+    """
+    rows = -(-len(votes) // 5)
+    figure = new_figure(7, 2.0 * rows, alt)
+    panels = figure.subplots(rows, 5, squeeze=False).flat
+    for axes, (image, by_label) in zip(panels, votes.items(), strict=False):
+        axes.imshow(split.images[image].permute(1, 2, 0).cpu().numpy())
+        label = classes[int(split.labels[image])]
+        others = [f"{n} {count}" for n, count in by_label.items() if count and n != label]
+        axes.set_title(f"{label} {by_label[label]}\n{', '.join(others)}", fontsize=6.5)
+        named = {model: classes[int(found.predicted[image])] for model, found in models.items()}
+        axes.set_xlabel("\n".join(map(": ".join, named.items())), fontsize=7)
+    for axes in figure.axes:
+        axes.set(xticks=[], yticks=[])
+        axes.grid(visible=False)
+        axes.spines[:].set_visible(False)
+    return figure
 
 
 def most_confident_grid(

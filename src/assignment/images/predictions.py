@@ -13,6 +13,8 @@ from scipy import optimize, stats
 from torch import Tensor
 from torch.nn import functional
 
+BINS = 15  # of equal width, by confidence
+
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
@@ -78,8 +80,8 @@ class Predictions:
 
 
 def most_confident(predictions: Predictions, among: Tensor, count: int = 5) -> list[int]:
-    """Return the most confident images of a mask `among`, bool [N]; equals in the data's order."""
-    images = among.nonzero().squeeze(1)
+    """Return the most confident images of some, a mask [N] or numbers; equals in their order."""
+    images = among.nonzero().squeeze(1) if among.dtype is torch.bool else among
     order = predictions.log_confidence[images].sort(descending=True, stable=True).indices
     return images[order[:count]].tolist()
 
@@ -132,7 +134,7 @@ class Calibration:
     error: float
 
 
-def calibration(predictions: Predictions, bins: int = 15) -> Calibration:
+def calibration(predictions: Predictions, bins: int = BINS) -> Calibration:
     """Sort predictions into bins of equal width by confidence, and compare with the accuracy."""
     confidence = predictions.log_confidence.exp()
     edge = (confidence * bins).ceil()  # closed above: (0, 1/15], (1/15, 2/15], ...

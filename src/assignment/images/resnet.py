@@ -24,7 +24,6 @@ CHECKPOINT = RemoteFile(
     urls=("https://download.pytorch.org/models/resnet18-f37072fd.pth",),
     sha256="f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
     size=46_830_571,
-    https_only=True,
 )
 STAND_INS = {  # known files that are not the official checkpoint, by SHA-256
     "12228d1c5034b608b971054abed2d34b4b3093ec8c9818dbc1bae1cf0424f30c": (

@@ -20,14 +20,10 @@ from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
 
 from assignment.common.settings import PROJECT, AssignmentError
+from assignment.common.tables import anchor
 
 TEMPLATES = Path(__file__).parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-
-
-def anchor(heading: str) -> str:
-    """Return the id of a heading, the one that a code host's link to it ends with."""
-    return re.sub(r"[^\w\s-]", "", heading).strip().replace(" ", "-")
 
 
 class Renderer(IPythonRenderer):
