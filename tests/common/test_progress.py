@@ -1,5 +1,7 @@
 """One bar tells how much of a run is done and how long the rest will take."""
 
+from functools import partial
+
 import pytest
 
 from assignment.common import progress
@@ -24,7 +26,7 @@ def test_stages_share_one_bar_and_show_nothing_without_one(
     assert " left, validation 90 %" in told
     progress.done(1.0)
     assert shown.n == 7.0
-    monkeypatch.setenv("TQDM_DISABLE", "1")
+    monkeypatch.setattr(progress, "tqdm", partial(progress.tqdm, disable=True))
     with progress.bar("finetuning", 8.0):
         progress.skip(1.0)
         progress.done(1.0)
