@@ -83,6 +83,12 @@ def test_a_wrong_argument_gets_a_sentence(name: str, value: Any) -> None:
         embedding.fit(random_likes(5, 8), optimiser="adamw")
 
 
+@pytest.mark.parametrize("dim", NO_COUNTS)
+def test_the_floor_asks_for_a_whole_dimension(dim: Any) -> None:
+    with pytest.raises(AssignmentError, match=f"dim is {dim!r}; expected a whole number above"):
+        embedding.find_floor(random_likes(5, 8), dim)
+
+
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.needs(name)) for name in ("mps", "cuda")]
 )
@@ -116,6 +122,11 @@ def test_the_floor_is_what_scipy_finds_on_the_literal_cost(dim: int, seed: int) 
     assert found.value == pytest.approx(lowest_by_scipy(likes, dim), rel=1e-6)
     reached = build_cost(likes)(torch.from_numpy(found.vectors)).item()
     assert reached == pytest.approx(found.value, rel=1e-12)
+    of_matrix = embedding.find_floor_of(dense_colikes(likes).numpy(), dim)
+    assert of_matrix.value == pytest.approx(found.value, rel=1e-6)
+    np.testing.assert_allclose(
+        of_matrix.vectors @ of_matrix.vectors.T, found.vectors @ found.vectors.T, atol=0.01
+    )
 
 
 @pytest.mark.parametrize(

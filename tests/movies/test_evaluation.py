@@ -6,13 +6,22 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
 from assignment.common.settings import AssignmentError
 from assignment.movies import evaluation
-from assignment.movies.evaluation import evaluate, hold_out, score_by_ease, score_films
+from assignment.movies.evaluation import (
+    _least_squares,
+    evaluate,
+    hold_out,
+    score_by_ease,
+    score_by_ials,
+    score_by_item_knn,
+    score_films,
+)
 from assignment.movies.movielens import Likes
 from tests.movies.test_cost import likes_of, random_likes
 
@@ -106,12 +115,48 @@ def test_ease_is_that_of_the_direct_inverse(users: int, films: int, regularisati
     np.testing.assert_allclose(score_by_ease(train, regularisation), A @ B, atol=1e-10)
 
 
-def test_lambda_is_the_best_on_likes_held_out_from_the_training_likes() -> None:
+@pytest.mark.parametrize(("shrinkage", "neighbours"), [(0.0, 2), (5.0, 2), (5.0, 3), (5.0, 99)])
+def test_item_knn_sums_the_most_alike_of_the_users_films(shrinkage: float, neighbours: int) -> None:
+    train = random_likes(30, 9, 0.4)
+    fans = liked_sets(replace(train, matrix=train.matrix.T.tocsr()))
+    alike = {
+        (i, j): len(fans[i] & fans[j]) / (math.sqrt(len(fans[i]) * len(fans[j])) + shrinkage)
+        for i in range(9) for j in range(9) if i != j
+    }  # fmt: skip
+    found = score_by_item_knn(train, shrinkage, neighbours)
+    for user, films in enumerate(liked_sets(train)):
+        for j in range(9):
+            near = sorted({*range(9)} - {j}, key=lambda i: (-alike[i, j], i))[:neighbours]
+            expected = sum(alike[i, j] for i in films & {*near})
+            assert found[user, j] == pytest.approx(expected, abs=1e-12)
+
+
+def test_ials_solves_its_normal_equations_and_ends_where_its_objective_is_flat() -> None:
+    A = random_likes(12, 9, 0.4).matrix
+    V, dense = np.random.default_rng(0).normal(size=(9, 3)), A.toarray()
+    for row, found in zip(dense, _least_squares(A, V, 5.0, 2.0), strict=True):
+        C = np.diag(1 + 5.0 * row)
+        expected = np.linalg.solve(V.T @ C @ V + 2.0 * np.eye(3), V.T @ C @ row)
+        np.testing.assert_allclose(found, expected, atol=1e-12)
+    train = likes_of(dense)
+    scores = torch.from_numpy(score_by_ials(train, 3, 5.0, 0.5, sweeps=500))
+    # At a minimum ||U||^2 + ||V||^2 is twice the sum of singular values of UV', the scores.
+    left, sizes, right = torch.linalg.svd(scores)
+    U, V_ = (left[:, :3] * sizes[:3].sqrt()), (right[:3].T * sizes[:3].sqrt())
+    factors = [U.clone().requires_grad_(), V_.clone().requires_grad_()]
+    a = torch.from_numpy(dense)
+    objective = ((1 + 5.0 * a) * (a - factors[0] @ factors[1].T) ** 2).sum()
+    objective = objective + 0.5 * sum((factor**2).sum() for factor in factors)
+    for gradient in torch.autograd.grad(objective, factors):
+        assert gradient.abs().max() < 1e-6
+
+
+def test_values_are_tried_on_likes_held_out_from_the_training_likes() -> None:
     train = random_likes(40, 50, 0.4)
     inner, held_out = hold_out(train)
-    tried = {value: score_by_ease(inner, value) for value in evaluation.LAMBDAS}
-    ndcg = {value: evaluate(tried[value], inner, held_out).ndcg.mean() for value in tried}
-    assert ndcg[evaluation.choose_lambda(train)] == max(ndcg.values())
+    found = evaluation.try_values(score_by_ease, [(1.0,), (100.0,)], train)
+    assert [*found] == [(1.0,), (100.0,)]
+    assert found[1.0,] == evaluate(score_by_ease(inner, 1.0), inner, held_out).ndcg.mean()
 
 
 TRAIN, SCORES = random_likes(3, 6, 0.9), np.zeros((3, 6))

@@ -12,8 +12,17 @@ import pytest
 from assignment.common import runs
 from assignment.common.runs import Run
 from assignment.movies import embedding, experiments, movielens
-from assignment.movies.experiments import Study
+from assignment.movies.experiments import (
+    Descent,
+    FilmMap,
+    FloorSearch,
+    Halves,
+    HeldOutLikes,
+    Overshoot,
+    Study,
+)
 from assignment.movies.recommend import by_cosine
+from tests.common.variations import assert_every_value_counts
 
 
 @functools.cache
@@ -26,13 +35,29 @@ def study() -> Study:
     return Study(data, liked, tuple(int(movie) for movie in liked.movies[:3]))
 
 
+FEW: Any = {  # values to choose from
+    "dim": 4, "fewest": (1, 10, 20), "dims": (2, 3, 4), "steps": (20,), "shrinkages": (10.0,),
+    "neighbours": (50,), "ials_dims": (4,), "alphas": (5.0,), "lambdas": (50.0, 100.0),
+    "target_dim": 4,
+}  # fmt: skip
+CONFIGS = [
+    Descent("likes", (1,), "adam", 0.1), FloorSearch("likes", (1,)), FilmMap("likes"),
+    Overshoot("likes", 1e-6), Halves("likes"), HeldOutLikes("likes"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_every_value_of_a_config_counts(config: object) -> None:
+    assert_every_value_counts(config)
+
+
 SMALL: dict[str, Callable[[Study], Run]] = {
     "descent": lambda one: one.descend("adam", 0.1, dim=4, iterations=20, checkpoints=(0, 10)),
     "floor": lambda one: one.floor(dim=4),
     "map": lambda one: one.film_map(perplexity=5),
     "overshoot": lambda one: one.overshoot(1e-6),
     "halves": Study.halves,
-    "held out": lambda one: one.held_out(dims=(4,)),
+    "held out": lambda one: one.held_out(**FEW),
 }
 
 
@@ -65,13 +90,48 @@ def test_the_other_experiments_on_the_sample() -> None:
     one = study()
     assert one.film_map(perplexity=5)["places"].shape == ((one.liked.count >= 5).sum(), 2)
     assert one.overshoot(1e-6)["sizes"].shape == (50,)
-    halves, found = one.halves(), one.held_out(dims=(50, 4))
+    halves = one.halves()
     assert halves["first"].shape == halves["second"].shape == (len(halves["movies"]), 10)
     assert len(halves["movies"]) < len(one.liked.movies), "some have no co-likes in a half"
     assert np.isin(halves["first"], halves["movies"]).all()
-    assert found["recall"].shape == found["ndcg"].shape == (6, len(found["users"]))
-    assert found["by_dim"][0].tolist() == found["recall"][4].tolist(), "cosine, at 50 dimensions"
-    assert found["recall"].mean(axis=1).argmin() == 0, "popularity knows no user"
+
+
+@pytest.mark.usefixtures("sample_mode")
+def test_methods_and_targets_are_judged_on_the_same_held_out_likes() -> None:
+    found = study().held_out(**FEW)
+    recall = dict(zip(found["methods"].tolist(), found["recall"], strict=True))
+    assert found["recall"].shape == found["ndcg"].shape == (10, len(found["users"]))
+    assert recall["EASE"].mean() > recall["popularity"].mean(), "which knows no user"
+    tried = found["tried"]  # the sample tries two thresholds of these three
+    assert tried.shape == (2, 3)
+    best = np.unravel_index(tried.argmax(), tried.shape)
+    chosen = (FEW["fewest"][best[0]], FEW["dims"][best[1]])
+    assert tuple(found[f"chosen {experiments.CHOSEN}"]) == chosen
+    assert tuple(found[f"chosen {experiments.STOPPED}"]) == (*chosen, 20)
+    assert found["chosen EASE"].item() in FEW["lambdas"]
+    pooled = experiments.pool_splits([found, found, replace(found, arrays={
+        **found.arrays, "recall": found["recall"] + 3, "ndcg": found["ndcg"] - 3,
+    })])  # fmt: skip
+    np.testing.assert_allclose(pooled["EASE"].recall, recall["EASE"] + 1)
+    np.testing.assert_allclose(pooled["EASE"].ndcg.mean() + 1, found["ndcg"][7].mean())
+    assert found["methods"][7] == "EASE"
+    assert found["targets"].tolist() == ["X", "square root of X", "log(1 + X)", "PPMI"]
+    same = study().held_out(**FEW | {"fewest": (10,), "dims": (4,)})["recall"][8].mean()
+    assert found["targets_recall"][0].mean() == pytest.approx(same, abs=0.01)
+    assert found["unexplained"].shape == found["in_strong_pairs"].shape == (4,)
+    assert (found["unexplained"] > 0).all()
+    assert (found["unexplained"] < 1).all()
+
+
+@pytest.mark.usefixtures("sample_mode")
+def test_films_with_few_likes_can_be_left_out_and_vectors_kept() -> None:
+    one = study()
+    some = one.floor(dim=4, fewest=20, keep_vectors=True)
+    assert (some["vectors"].any(axis=1) == (one.liked.count >= 20)).all()
+    assert some["value"] < one.floor(dim=4)["value"]
+    run = one.descend("adam", 0.1, dim=4, iterations=5, checkpoints=(5,), keep_vectors=True)
+    again = embedding.fit(one.liked, 4, "adam", 0.1, 5)
+    assert (run["vectors"] == again.vectors.astype(np.float16)).all()
 
 
 @pytest.fixture(autouse=True)

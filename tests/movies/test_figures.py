@@ -17,7 +17,7 @@ from assignment.movies.movielens import LIKED, Likes, MovieLens
 FILM = "$5 a Day and $9.99"  # between two dollars stands no mathematics
 RANDOM = np.random.default_rng(0)
 TITLES = pd.DataFrame({"title": [f"{FILM} (1990)", "x (1990)", "y"]})
-DATA = MovieLens(pd.DataFrame({"rating": [4.5, 1.0]}), TITLES, Source("", "", ""))
+DATA = MovieLens(pd.DataFrame({"rating": [4.5, 1.0]}), TITLES, TITLES, Source("", "", ""))
 LIKES = Likes(sparse.csr_array([[1, 1, 1], [1, 0, 0]]), np.arange(2), np.arange(3), LIKED)
 LOSSES = {"Adam": np.geomspace(100, 1.01, 50), "momentum": np.array([100.0, 300.0])}
 DESCENTS = {

@@ -17,17 +17,18 @@ from assignment.common.settings import AssignmentError
 from assignment.movies import movielens
 from assignment.movies.movielens import MovieLens, RatingsError
 
-M, R = "movies.csv", "ratings.csv"
+M, R, T = "movies.csv", "ratings.csv", "tags.csv"
 MOVIES = (
     "movieId,title,genres\n1,Toy Story (1995),Adventure|Animation\n2,Jumanji (1995),Adventure\n"
     '3,"American President, The (1995)",Comedy\n'
 )
 HEADER = "userId,movieId,rating,timestamp"
 RATINGS = f"{HEADER}\n1,1,4,964982703\n1,2,0.5,964981247\n7,1,5.00,964982224\n"
+TAGS = 'userId,movieId,tag,timestamp\n7,1," Pixar, of course",964982224\n'
 
 
 def write(folder: Path, movies: str | bytes = MOVIES, ratings: str | bytes = RATINGS) -> Path:
-    for name, content in ((M, movies), (R, ratings)):
+    for name, content in ((M, movies), (R, ratings), (T, TAGS)):
         (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
     return folder
 
@@ -61,6 +62,7 @@ FAULTS: list[Fault] = [  # a file, what stands there once, what instead, the lin
     (M, "Jumanji", '"Jumanji', 3, "expected 3 fields, found 2"),
     (M, '(1995)"', '(1995)" x', 4, "title is '\"American President, The (1995)\" x', expected"),
     (M, "Toy Story (1995)", '"Toy\nStory"', 2, "expected 3 fields, found 1"),
+    (T, "964982224", "soon", 2, "timestamp is 'soon', expected a whole number"),
     (M, "Jumanji", "Jum\ranji", 3, r"title is 'Jum\ranji (1995)', expected UTF-8 text"),
 ]
 
@@ -100,6 +102,7 @@ def test_right_files_are_read_whatever_their_line_ends_and_byte_order_mark(
     }
     expected = pd.DataFrame(films, pd.Index([1, 2, 3], name="movieId"))
     pd.testing.assert_frame_equal(data.movies, expected)
+    assert data.tags.loc[0].tolist() == [7, 1, "pixar, of course", 964982224]
     assert data.source.origin == "other"
 
 
@@ -143,7 +146,7 @@ def test_likes_and_colikes_equal_a_count_over_sets(
     rated |= {(1, 1): 10}
     rows = [(user, movie, halves / 2, 0) for (user, movie), halves in rated.items()]
     ratings = pd.DataFrame(rows, columns=HEADER.split(","))
-    data = MovieLens(ratings, pd.DataFrame(), files.Source("made up", "other", ""))
+    data = MovieLens(ratings, pd.DataFrame(), pd.DataFrame(), files.Source("made up", "other", ""))
     with pytest.raises(AssignmentError, match=r"No rating reaches 5\.5 stars; choose up to 5\.0"):
         movielens.build_likes(data, 5.5)
     likes = {pair for pair, halves in rated.items() if halves / 2 >= threshold}

@@ -49,7 +49,8 @@ def films(titles: list[str], fans: np.ndarray) -> tuple[MovieLens, Likes]:
     movies = pd.DataFrame({"title": titles, "year": 2000, "genres": "Drama"}, ids)
     users, columns = np.nonzero(fans)
     ratings = pd.DataFrame({"userId": users + 1, "movieId": ids[columns]})
-    data = MovieLens(ratings.assign(rating=5.0, timestamp=0), movies, Source("test", "SAMPLE", ""))
+    source = Source("test", "SAMPLE", "")
+    data = MovieLens(ratings.assign(rating=5.0, timestamp=0), movies, pd.DataFrame(), source)
     return data, movielens.build_likes(data)
 
 

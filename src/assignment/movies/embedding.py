@@ -16,13 +16,14 @@ import torch
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 from torch.optim import LBFGS, SGD, Adagrad, Adam, RMSprop
-from tqdm import tqdm
 
+from assignment.common import progress
 from assignment.common.settings import AssignmentError, device
-from assignment.movies.cost import Cost, build_cost
+from assignment.movies.cost import Cost, build_cost, literal_cost
 from assignment.movies.movielens import Likes
 
 DIVERGED = 10.0  # a run ends where its loss is so many times the first
+ROUNDS = 20  # of the search for the floor, at most
 OPTIMISERS: dict[str, partial[Any]] = {
     "sgd": partial(SGD, lr=3.1e-5),
     "momentum": partial(SGD, lr=2e-5, momentum=0.9),
@@ -81,12 +82,8 @@ def fit(
     if (build := OPTIMISERS.get(optimiser)) is None:
         raise AssignmentError(f"optimiser is {optimiser!r}; choose one of {', '.join(OPTIMISERS)}.")
     lr = build.keywords["lr"] if lr is None else lr
-    counts: dict[str, Any] = {"dim": dim, "iterations": iterations}
-    for name, value in (counts | {"lr": lr, "scale": scale}).items():
-        kind: Any = Integral if name in counts else Real
-        if isinstance(value, bool) or not isinstance(value, kind) or not 0 < value < math.inf:
-            words = "whole" if name in counts else "finite"
-            raise AssignmentError(f"{name} is {value!r}; expected a {words} number above zero.")
+    _check("whole", dim=dim, iterations=iterations)
+    _check("finite", lr=lr, scale=scale)
     on = device()
     cost = build_cost(likes, on)
     # A line search compares losses so close that float32 cannot tell them apart.
@@ -96,18 +93,25 @@ def fit(
     copies = {0: _numpy(vectors)} if 0 in snapshots else {}
     steps = descend(cost, vectors, build([vectors], lr=lr), iterations)
     began = time.perf_counter()
-    with tqdm(steps, f"{optimiser}, lr {lr:g}", iterations + 1, leave=False) as bar:
-        for step, loss in enumerate(bar, start=1):
-            if not loss <= DIVERGED * (losses[0] if losses else loss) < math.inf:
-                break
-            losses.append(loss)
-            if step in snapshots and step <= iterations:
-                copies[step] = _numpy(vectors)
+    for step, loss in enumerate(steps, start=1):
+        progress.done(1 / (iterations + 1), f"{optimiser}, lr {lr:g}")
+        if not loss <= DIVERGED * (losses[0] if losses else loss) < math.inf:
+            break
+        losses.append(loss)
+        if step in snapshots and step <= iterations:
+            copies[step] = _numpy(vectors)
     seconds = time.perf_counter() - began
     diverged = len(losses) <= iterations
     result = _numpy(vectors)
     final = math.inf if diverged else build_cost(likes)(torch.from_numpy(result).double()).item()
     return Embedding(np.array(losses), final, result, seconds, diverged, copies)
+
+
+def _check(kind: str, **numbers: Any) -> None:
+    for name, value in numbers.items():
+        known = isinstance(value, Integral if kind == "whole" else Real)
+        if isinstance(value, bool) or not known or not 0 < value < math.inf:
+            raise AssignmentError(f"{name} is {value!r}; expected a {kind} number above zero.")
 
 
 def _numpy(vectors: Tensor) -> np.ndarray:
@@ -126,20 +130,41 @@ class Floor:
 def find_floor(likes: Likes, dim: int = 50, seed: int | None = None) -> Floor:
     """Find the lowest cost: L-BFGS in float64 on the CPU, from the top eigenpairs of X.
 
-    With a seed it starts from random vectors, and should find the same. A rotation changes no cost,
-    so the columns of V may be made orthogonal. The cost then curves along each in proportion to its
-    squared length: scaled by their lengths all curve alike, and a third of the steps suffices.
+    With a seed it starts from random vectors, and should find the same.
     """
+    _check("whole", dim=dim)
     began = time.perf_counter()
-    cost = build_cost(likes)
     start = np.zeros((len(likes.movies), dim))
     if seed is None:
         values, directions = leading_eigenpairs(likes, dim)
         start[:, : len(values)] = directions * np.sqrt(np.maximum(values, 1e-3 * values[0]))
     else:
         start = np.random.default_rng(seed).normal(0, 0.1, start.shape)
+    return _go_down(build_cost(likes), start, began)
+
+
+def find_floor_of(matrix: np.ndarray, dim: int) -> Floor:
+    """Find the lowest literal cost of another symmetric matrix in the place of X, as `find_floor`.
+
+    It takes films x films numbers and as many steps, so it is for a thousand or two.
+    """
+    began = time.perf_counter()
+    values, directions = np.linalg.eigh(matrix)
+    longest = np.sqrt(np.maximum(values[: -dim - 1 : -1], 1e-3 * values[-1]))
+    target = torch.from_numpy(matrix)
+    start = directions[:, : -dim - 1 : -1] * longest
+    return _go_down(lambda vectors: literal_cost(vectors, target), start, began)
+
+
+def _go_down(cost: Cost, start: np.ndarray, began: float) -> Floor:
+    """Take L-BFGS to the bottom, in rounds; the whole counts as one fit's progress.
+
+    A rotation changes no cost, so the columns of V may be made orthogonal. The cost then curves
+    along each in proportion to its squared length: scaled by their lengths all curve alike, and a
+    third of the steps suffices.
+    """
     best = torch.from_numpy(start)
-    for _ in range(20):  # four or five are usual
+    for left in reversed(range(ROUNDS)):  # four or five are usual
         squares, turn = torch.linalg.eigh(best.T @ best)
         unit = squares.clamp_min(max(1e-4 * float(squares[-1]), 1e-12)).sqrt()
         scaled = (best @ turn * unit).requires_grad_()
@@ -148,7 +173,9 @@ def find_floor(likes: Likes, dim: int = 50, seed: int | None = None) -> Floor:
         )
         before, value = descend(lambda w: cost(w / unit), scaled, search, 1)  # noqa: B023
         best = (scaled / unit).detach()
-        if before - value <= 1e-9 * before:
+        settled = before - value <= 1e-9 * before
+        progress.done((1 + settled * left) / ROUNDS, f"floor, {start.shape[1]} dimensions")
+        if settled:
             break
     best = best @ torch.linalg.eigh(best.T @ best).eigenvectors.flip(1)
     return Floor(value, best.numpy(), time.perf_counter() - began)

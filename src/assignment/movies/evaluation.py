@@ -5,23 +5,24 @@ with the likes held out. Most scores are inner products of one row per film (its
 column of the likes), so no movies x movies matrix is needed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import linalg, sparse
 
+from assignment.common import progress
 from assignment.common.settings import AssignmentError
-from assignment.movies.movielens import Likes
+from assignment.movies.movielens import Likes, count_colikes
 
 Rows: TypeAlias = NDArray[np.floating] | sparse.csr_array
 Scores = NDArray[np.float64]
+Values = tuple[Any, ...]  # of a method's parameters
 DIGITS = 9  # scores that agree to so many digits of the largest are tied: rounding decides nothing
 FEWEST = 5  # likes of a user from whom some are held out
-LAMBDAS = (10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0)
 
 
 def check_n(n: int, most: int, of: str) -> None:
@@ -97,16 +98,64 @@ def score_by_ease(train: Likes, regularisation: float) -> Scores:
     A = train.matrix.toarray().astype(np.float64)
     KA = linalg.cho_solve(linalg.cho_factor(A @ A.T + regularisation * np.eye(len(A))), A)
     diagonal = (1 - (A * KA).sum(axis=0)) / regularisation
+    progress.done(1, f"EASE, {regularisation:g}")
     return np.asarray(A - KA / diagonal)
 
 
-def choose_lambda(train: Likes) -> float:
-    """Choose the one of `LAMBDAS` with EASE's best mean NDCG, on likes held out from `train`."""
+def score_by_item_knn(train: Likes, shrinkage: float, neighbours: int) -> Scores:
+    """Score by ItemKNN: the sum of a film's likeness to the user's films among its neighbours.
+
+    Likeness is X_ij / (sqrt(n_i n_j) + shrinkage), the cosine of the likes made smaller where few
+    likes stand behind it; only a film's most alike films count.
+    """
+    X, n = count_colikes(train), np.maximum(train.count, 1)
+    film = np.repeat(np.arange(len(n)), np.diff(X.indptr))
+    likeness = X.data / (np.sqrt(n[film] * n[X.indices]) + shrinkage)
+    order = np.lexsort((X.indices, -likeness, film))  # within each film the most alike first
+    near = order[np.arange(len(order)) - X.indptr[film] < neighbours]
+    weights = sparse.csr_array((likeness[near], (X.indices[near], film[near])), X.shape)
+    progress.done(1, f"ItemKNN, {neighbours} neighbours")
+    return np.asarray((train.matrix @ weights).toarray())
+
+
+def score_by_ials(
+    train: Likes, dim: int, alpha: float, regularisation: float, sweeps: int = 10
+) -> Scores:
+    """Score by iALS (Hu, Koren and Volinsky, 2008): implicit alternating least squares.
+
+    It minimises sum c_ui (a_ui - u_u . v_i)^2 + regularisation (||U||^2 + ||V||^2) over all pairs
+    of user and film, with c = 1 + alpha for a like and 1 for none: U for given V and V for given U
+    are small linear systems, one for each row.
+    """
+    films, U = 0.1 * np.random.default_rng(0).normal(size=(len(train.movies), dim)), np.empty(0)
+    for _ in range(sweeps):
+        U = _least_squares(train.matrix, films, alpha, regularisation)
+        films = _least_squares(train.matrix.T.tocsr(), U, alpha, regularisation)
+        progress.done(1 / sweeps, f"iALS, {dim} dimensions")
+    return np.asarray(U @ films.T)
+
+
+def _least_squares(
+    A: sparse.csr_array, V: NDArray[np.float64], alpha: float, regularisation: float
+) -> NDArray[np.float64]:
+    """Solve (V'V + alpha V_s'V_s + regularisation I) u = (1 + alpha) V_s'1 for each row s of A."""
+    gram = V.T @ V + regularisation * np.eye(V.shape[1])
+    solved = np.zeros((A.shape[0], V.shape[1]))
+    for row in np.flatnonzero(np.diff(A.indptr)):
+        some = V[A.indices[A.indptr[row] : A.indptr[row + 1]]]
+        solved[row] = np.linalg.solve(gram + alpha * some.T @ some, (1 + alpha) * some.sum(axis=0))
+    return solved
+
+
+def try_values(
+    score: Callable[..., Scores], grid: Sequence[Values], train: Likes
+) -> dict[Values, float]:
+    """Return the mean NDCG for all values of a grid, on likes held out from `train`."""
     inner, held_out = hold_out(train)
-    return max(
-        LAMBDAS,
-        key=lambda value: evaluate(score_by_ease(inner, value), inner, held_out).ndcg.mean(),
-    )
+    return {
+        values: float(evaluate(score(inner, *values), inner, held_out).ndcg.mean())
+        for values in grid
+    }
 
 
 @dataclass(frozen=True)

@@ -4,22 +4,38 @@ Each is a function of one frozen dataclass; a `Study` holds what they all depend
 the films that are asked about, and asks for them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import product
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
-from assignment.common import settings
+from assignment.common import progress, settings
 from assignment.common.runs import Outcome, Run, obtain
 from assignment.common.settings import Mode
-from assignment.movies import embedding, evaluation
-from assignment.movies.evaluation import Evaluation, Rows, evaluate, score_films
-from assignment.movies.movielens import Likes, MovieLens
+from assignment.movies import embedding
+from assignment.movies.embedding import Floor
+from assignment.movies.evaluation import (
+    Evaluation,
+    Rows,
+    Scores,
+    Values,
+    evaluate,
+    hold_out,
+    score_by_ease,
+    score_by_ials,
+    score_by_item_knn,
+    score_films,
+    try_values,
+)
+from assignment.movies.movielens import Likes, MovieLens, count_colikes
 from assignment.movies.recommend import by_cosine
 
 DIMENSIONS = (10, 25, 50, 100, 200)
+CHOSEN = "embeddings, chosen"  # which films and how many dimensions
+STOPPED = "embeddings, chosen, stopped early"
 
 
 @dataclass(frozen=True)
@@ -35,17 +51,19 @@ class Descent:
     seed: int = 0
     scale: float = 0.1
     checkpoints: tuple[int, ...] = (10, 20, 50, 100, 200, 300, 500, 700, 1000)
+    keep_vectors: bool = False
 
 
 @dataclass(frozen=True)
 class FloorSearch:
-    """The lowest cost; with a `seed` the search starts from random vectors."""
+    """The lowest cost of films with enough likes; with a `seed` from random vectors."""
 
     likes: str  # fingerprint
     films: tuple[int, ...]
     dim: int = 50
     seed: int | None = None
     keep_vectors: bool = False
+    fewest: int = 1
 
 
 @dataclass(frozen=True)
@@ -78,13 +96,25 @@ class Halves:
 
 @dataclass(frozen=True)
 class HeldOutLikes:
-    """Every method on likes that were held out."""
+    """Every method on likes that were held out, and the values that each is chosen from."""
+
+    VERSION: ClassVar[int] = 2  # 1 had no values to choose from but EASE's
 
     likes: str  # fingerprint
     share: float = 0.2
     seed: int = 0
     dim: int = 50
+    fewest: tuple[int, ...] = (1, 5, 10, 20)
     dims: tuple[int, ...] = DIMENSIONS
+    steps: tuple[int, ...] = (20, 40, 80, 160)  # of a descent that is stopped early
+    shrinkages: tuple[float, ...] = (0.0, 10.0, 30.0)
+    neighbours: tuple[int, ...] = (100, 200, 400)
+    ials_dims: tuple[int, ...] = (25, 50)
+    alphas: tuple[float, ...] = (5.0, 10.0)
+    regularisations: tuple[float, ...] = (30.0, 60.0)
+    lambdas: tuple[float, ...] = (50.0, 100.0, 200.0, 500.0, 1000.0)
+    target_fewest: int = 10
+    target_dim: int = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,9 +136,9 @@ class Study:
             config = replace(config, iterations=min(config.iterations, 200))
         return obtain(_descent, config, self.data, self.liked)
 
-    def floor(self, dim: int = 50, seed: int | None = None, keep_vectors: bool = False) -> Run:
+    def floor(self, dim: int = 50, seed: int | None = None, **more: Any) -> Run:
         """Find the lowest cost: its value, the lists of its vectors [films, 10], seconds."""
-        config = FloorSearch(self.liked.fingerprint, self.films, dim, seed, keep_vectors)
+        config = FloorSearch(self.liked.fingerprint, self.films, dim, seed, **more)
         return obtain(_floor, config, self.data, self.liked)
 
     def film_map(self, perplexity: float = 30, fewest: int = 5) -> Run:
@@ -124,16 +154,25 @@ class Study:
         """Find the ten nearest of every film with either half of the users."""
         return obtain(_halves, Halves(self.liked.fingerprint), self.data, self.liked)
 
-    def held_out(self, share: float = 0.2, dims: tuple[int, ...] = DIMENSIONS) -> Run:
-        """Judge every method, and the embeddings at several dimensions, on held-out likes."""
-        config = HeldOutLikes(self.liked.fingerprint, share, dims=dims)
+    def held_out(self, seed: int = 0, **more: Any) -> Run:
+        """Judge every method on held-out likes; `more` are the other fields of `HeldOutLikes`.
+
+        The run holds methods, their recall and ndcg [methods, users], and what was chosen for each
+        of the tuned ones; `tried`, the NDCG by which films and dimension were chosen [fewest,
+        dims]; of other targets in the place of X their recall, and what `_other_targets` says.
+        """
+        config = HeldOutLikes(self.liked.fingerprint, seed=seed, **more)
+        if settings.mode() is Mode.SAMPLE:
+            config = replace(config, fewest=config.fewest[:2], dims=config.dims[:3])
         return obtain(_held_out, config, self.liked)
 
 
 def _descent(config: Descent, data: MovieLens, liked: Likes) -> Outcome:
     how = (config.dim, config.optimiser, config.lr, config.iterations, config.seed, config.scale)
-    fit = embedding.fit(liked, *how, snapshots=config.checkpoints)
+    with progress.bar("descent", 1):
+        fit = embedding.fit(liked, *how, snapshots=config.checkpoints)
     lists = [by_cosine(data, liked, v).top(config.films) for v in fit.snapshots.values()]
+    kept = {"vectors": fit.vectors.astype(np.float16)} if config.keep_vectors else {}
     return Outcome({
         "losses": fit.losses,
         "final": fit.final,
@@ -141,11 +180,13 @@ def _descent(config: Descent, data: MovieLens, liked: Likes) -> Outcome:
         "steps": list(fit.snapshots),
         "lists": lists,
         "seconds": fit.seconds,
+        **kept,
     })  # fmt: skip
 
 
 def _floor(config: FloorSearch, data: MovieLens, liked: Likes) -> Outcome:
-    best = embedding.find_floor(liked, config.dim, config.seed)
+    with progress.bar("floor", 1):
+        best = _floor_of(liked, config.dim, config.fewest, config.seed)
     lists = by_cosine(data, liked, best.vectors).top(config.films)
     kept = {"vectors": best.vectors.astype(np.float16)} if config.keep_vectors else {}
     return Outcome({"value": best.value, "lists": lists, "seconds": best.seconds, **kept})
@@ -162,7 +203,8 @@ def _film_map(config: FilmMap, liked: Likes, vectors: np.ndarray) -> Outcome:
 
 def _overshoot(config: Overshoot, liked: Likes) -> Outcome:
     last = (config.iterations - 1, config.iterations)
-    fit = embedding.fit(liked, config.dim, "sgd", config.lr, config.iterations, snapshots=last)
+    with progress.bar("overshoot", 1):
+        fit = embedding.fit(liked, config.dim, "sgd", config.lr, config.iterations, snapshots=last)
     step = fit.snapshots[last[1]] - fit.snapshots[last[0]]
     return Outcome({"sizes": np.linalg.svd(step, compute_uv=False)})
 
@@ -173,7 +215,8 @@ def _halves(config: Halves, data: MovieLens, liked: Likes) -> Outcome:
         replace(liked, matrix=liked.matrix[rows], users=liked.users[rows])
         for rows in map(np.sort, np.array_split(order, 2))
     ]
-    vectors = [_floor_vectors(half, config.dim) for half in halves]
+    with progress.bar("halves", len(halves)):
+        vectors = [_floor_of(half, config.dim).vectors for half in halves]
     # A film without co-likes in a half has no direction there, and so no neighbours.
     both = np.all([found.any(axis=1) for found in vectors], axis=0)
     ids = liked.movies[both]
@@ -185,43 +228,131 @@ def _halves(config: Halves, data: MovieLens, liked: Likes) -> Outcome:
 
 
 def _held_out(config: HeldOutLikes, liked: Likes) -> Outcome:
-    train, held_out = evaluation.hold_out(liked, config.share, config.seed)
-    vectors = {dim: _floor_vectors(train, dim) for dim in dict.fromkeys((config.dim, *config.dims))}
-    best = evaluation.choose_lambda(train)
-    popularity = np.tile(train.count.astype(np.float64), (len(train.users), 1))
-    # Inner products of its rows are X; the diagonal concerns only films that are not ranked.
-    colikes = train.matrix.T.tocsr()
-
-    def judge(rows: Rows, cosine: bool) -> Evaluation:
-        return evaluate(score_films(rows, train.matrix, cosine), train, held_out)
-
-    results = {
-        "popularity": evaluate(popularity, train, held_out),
-        "raw co-likes": judge(colikes, cosine=False),
-        "cosine co-likes": judge(colikes, cosine=True),
-        "EASE": evaluate(evaluation.score_by_ease(train, best), train, held_out),
-        "embeddings, cosine": judge(vectors[config.dim], cosine=True),
-        "embeddings, inner product": judge(vectors[config.dim], cosine=False),
+    train, held_out = hold_out(liked, config.share, config.seed)
+    ials = product(config.ials_dims, config.alphas, config.regularisations)
+    grids: dict[str, tuple[Callable[..., Scores], list[Values]]] = {
+        "ItemKNN": (score_by_item_knn, [*product(config.shrinkages, config.neighbours)]),
+        "iALS": (score_by_ials, [*ials]),
+        "EASE": (score_by_ease, [*product(config.lambdas)]),
+        CHOSEN: (_score_by_floor, [*product(config.fewest, config.dims)]),
+        STOPPED: (_score_by_descent, []),
     }
+    chosen: dict[str, Values] = {}
+    fits = sum(len(grid) + 1 for _, grid in grids.values()) + len(config.steps) + 5
+    tried: dict[str, dict[Values, float]] = {}
+
+    def judge(scores: Scores) -> Evaluation:
+        return evaluate(scores, train, held_out)
+
+    def judge_rows(rows: Rows, cosine: bool) -> Evaluation:
+        return judge(score_films(rows, train.matrix, cosine))
+
+    with progress.bar("held-out likes", fits):
+        # Inner products of its rows are X; the diagonal concerns only films that are not ranked.
+        colikes, baseline = train.matrix.T.tocsr(), _floor_of(train, config.dim).vectors
+        popularity = judge(np.tile(train.count.astype(np.float64), (len(train.users), 1)))
+        results = {
+            "popularity": popularity,
+            "raw co-likes": judge_rows(colikes, cosine=False),
+            "cosine co-likes": judge_rows(colikes, cosine=True),
+            "embeddings, inner product": judge_rows(baseline, cosine=False),
+            "embeddings, cosine": judge_rows(baseline, cosine=True),
+        }
+        for name, (score, grid) in grids.items():
+            # The descent is stopped early on the films and at the dimension chosen before.
+            some = grid or [(*chosen[CHOSEN], steps) for steps in config.steps]
+            tried[name] = try_values(score, some, train)
+            chosen[name] = max(tried[name], key=tried[name].__getitem__)
+            results[name] = judge(score(train, *chosen[name]))
+        others = _other_targets(train, config.target_fewest, config.target_dim)
     return Outcome({
-        "by_dim": [judge(vectors[dim], cosine=True).recall for dim in config.dims],
         "methods": list(results),
         "recall": [result.recall for result in results.values()],
         "ndcg": [result.ndcg for result in results.values()],
-        "users": results["popularity"].users,
-        "lambda": best,
+        "users": popularity.users,
+        **{f"chosen {name}": values for name, values in chosen.items()},
+        "tried": np.reshape([*tried[CHOSEN].values()], (len(config.fewest), len(config.dims))),
+        "targets": list(others),
+        "targets_recall": [judge_rows(vectors, True).recall for vectors, *_ in others.values()],
+        "unexplained": [unexplained for _, unexplained, _ in others.values()],
+        "in_strong_pairs": [share for *_, share in others.values()],
     })  # fmt: skip
 
 
-def _floor_vectors(liked: Likes, dim: int) -> np.ndarray:
-    """Fit the films that have likes; the others get a row of zeros, [movies, dim]."""
-    known, vectors = liked.count > 0, np.zeros((len(liked.movies), dim))
-    some = replace(liked, matrix=liked.matrix[:, known], movies=liked.movies[known])
-    vectors[known] = embedding.find_floor(some, dim).vectors
-    return vectors
+def _score_by_floor(train: Likes, fewest: int, dim: int) -> Scores:
+    return score_films(_floor_of(train, dim, fewest).vectors, train.matrix, cosine=True)
+
+
+def _score_by_descent(train: Likes, fewest: int, dim: int, steps: int) -> Scores:
+    known, some = _with_likes(train, fewest)
+    vectors = np.zeros((len(known), dim))
+    lr = embedding.largest_stable_step(some) / 2
+    vectors[known] = embedding.fit(some, dim, "nesterov", lr, steps).vectors
+    return score_films(vectors, train.matrix, cosine=True)
+
+
+def _with_likes(liked: Likes, fewest: int) -> tuple[np.ndarray, Likes]:
+    """Return which films have at least so many likes [movies], and the likes of these."""
+    known = liked.count >= fewest
+    return known, replace(liked, matrix=liked.matrix[:, known], movies=liked.movies[known])
+
+
+def _floor_of(liked: Likes, dim: int, fewest: int = 1, seed: int | None = None) -> Floor:
+    """Fit the films with at least so many likes; the others get a row of zeros."""
+    known, some = _with_likes(liked, fewest)
+    found, vectors = embedding.find_floor(some, dim, seed), np.zeros((len(known), dim))
+    vectors[known] = found.vectors
+    return replace(found, vectors=vectors)
+
+
+def _other_targets(
+    liked: Likes, fewest: int, dim: int
+) -> dict[str, tuple[np.ndarray, float, float]]:
+    """Fit X and what others put in its place, on the films with at least so many likes.
+
+    Of each the vectors, the share of its squares that the fit leaves, and the share of its squares
+    that lies in pairs which at least ten users liked.
+    """
+    known, some = _with_likes(liked, fewest)
+    X = count_colikes(some).toarray().astype(np.float64)
+    total = X.sum(axis=0)
+    by_chance = np.outer(total, total) / total.sum()
+    lift = np.divide(X, by_chance, out=np.zeros_like(X), where=by_chance > 0)
+    targets = {
+        "X": X,
+        "square root of X": np.sqrt(X),
+        "log(1 + X)": np.log1p(X),
+        "PPMI": np.log(np.maximum(lift, 1)),
+    }
+    found = {}
+    for name, target in targets.items():
+        best, vectors = embedding.find_floor_of(target, dim), np.zeros((len(known), dim))
+        vectors[known] = best.vectors
+        squares = np.square(target)
+        found[name] = (
+            vectors, best.value / squares.sum(), squares[X >= 10].sum() / squares.sum()
+        )  # fmt: skip
+    return found
 
 
 # --- tables ---------------------------------------------------------------------------------------
+
+
+def pool_splits(splits: Sequence[Run]) -> dict[str, Evaluation]:
+    """Return recall and NDCG of each method and user, the mean over runs of `held_out`.
+
+    The splits share their users and differ in which likes are hidden, so three splits of a user are
+    not three samples. The unit is the user: an interval from a bootstrap over these means says how
+    much they would change with other users, and the mean over splits makes the luck of one smaller.
+    """
+    mean = {name: np.mean([run[name] for run in splits], axis=0) for name in ("recall", "ndcg")}
+    users = splits[0]["users"]
+    return {
+        str(method): Evaluation(10, users, recall, ndcg)
+        for method, recall, ndcg in zip(
+            splits[0]["methods"], mean["recall"], mean["ndcg"], strict=True
+        )
+    }
 
 
 def convergence_table(found: Mapping[str, Run], floor: float) -> pd.DataFrame:

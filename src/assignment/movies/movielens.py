@@ -30,6 +30,7 @@ ARCHIVE = Archive(
     files={
         "movies.csv": "5a5f32dd9bb3797b8e728a1b98958789d2b13f294a69fdfbc5727f8a9611aa07",
         "ratings.csv": "aa289ca83157595d0df6aea1be6a4ded676ddc4385472e8313a8ed9805352646",
+        "tags.csv": "92a9f8bb7916dceef6151209845788c3643f794dfa79d1feaec7121b5960399d",
     },
 )
 LIKED = 4.0
@@ -48,10 +49,11 @@ class RatingsError(AssignmentError):
 
 @dataclass(frozen=True)
 class MovieLens:
-    """Two tables and where they came from."""
+    """Three tables and where they came from."""
 
     ratings: pd.DataFrame  # userId, movieId, rating (0.5 to 5.0) and timestamp (seconds)
     movies: pd.DataFrame  # by movieId: title, year (missing where it has none), genres ("A|B")
+    tags: pd.DataFrame  # userId, movieId, tag (free words, lower case) and timestamp
     source: Source
 
 
@@ -88,9 +90,11 @@ def load() -> MovieLens:
 
 
 def read(folder: Path) -> MovieLens:
-    """Read movies.csv and ratings.csv strictly, of the small archive or of a larger one."""
+    """Read the three files strictly, of the small archive or of a larger one."""
     source, movies = ARCHIVE.source(folder), _movies(folder / "movies.csv")
-    return MovieLens(_ratings(folder / "ratings.csv", movies), movies, source)
+    tags = _read(folder / "tags.csv", TAGS)
+    tags["tag"] = tags["tag"].str.strip().str.lower()
+    return MovieLens(_ratings(folder / "ratings.csv", movies), movies, tags, source)
 
 
 def build_likes(data: MovieLens, threshold: float = LIKED) -> Likes:
@@ -122,6 +126,7 @@ TEXT = (f"{QUOTED}|{PLAIN}", "str", "UTF-8 text, quoted as a whole or not at all
 Columns = dict[str, tuple[str, str, str]]
 MOVIES = {"movieId": WHOLE, "title": TEXT, "genres": TEXT}
 RATINGS = {"userId": WHOLE, "movieId": WHOLE, "rating": STARS, "timestamp": WHOLE}
+TAGS = {"userId": WHOLE, "movieId": WHOLE, "tag": TEXT, "timestamp": WHOLE}
 
 
 def _read(path: Path, columns: Columns) -> pd.DataFrame:

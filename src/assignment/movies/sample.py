@@ -35,10 +35,11 @@ KNOWN = {
 
 
 def write_movielens(folder: Path, seed: int = 0) -> None:
-    """Write movies.csv and ratings.csv in MovieLens' layout.
+    """Write movies.csv, ratings.csv and tags.csv in MovieLens' layout.
 
     Planted: taste groups of users, popularity that falls off steeply, the three query titles among
-    films of their own group, and a few films with hardly any ratings.
+    films of their own group, and a few films with hardly any ratings. Some have a tag, their first
+    genre.
     """
     generator = np.random.default_rng(seed)
     groups = tuple(KNOWN)
@@ -61,5 +62,8 @@ def write_movielens(folder: Path, seed: int = 0) -> None:
     user, film = seen.nonzero()
     columns = {"userId": user + 1, "movieId": film + 1, "rating": rating[user, film]}
     ratings = pd.DataFrame(columns).assign(timestamp=1_000_000_000 + 60 * np.arange(len(user)))
+    tags = movies.assign(userId=1, tag=movies["genres"].str.split("|").str[0], timestamp=10**9)
+    tags = tags.loc[generator.random(FILMS) < 0.4, ["userId", "movieId", "tag", "timestamp"]]
     movies.to_csv(folder / "movies.csv", index=False, lineterminator="\r\n")
     ratings.to_csv(folder / "ratings.csv", index=False, lineterminator="\r\n")
+    tags.to_csv(folder / "tags.csv", index=False, lineterminator="\r\n")
