@@ -129,6 +129,7 @@ class LabelAudit:
     lists: tuple[str, ...] = (labels.RATINGS.sha256, labels.COPIES.sha256)
 
 
+SAMPLE_TRIAL = 300  # images of the sample that a network learns from where something is tried
 # For the impatient: about ten minutes on two cores of a laptop without bfloat16.
 IMPATIENT = Plan(Recipe(epochs=2, lr=0.01, smoothing=0.1), sizes=(48,))
 
@@ -235,6 +236,8 @@ def label_audit(data: Cifar10, results: Sequence[Result]) -> Run:
 def finetune(data: Cifar10, plan: Plan, first: int | None = None, final: bool = False) -> Result:
     """Train the network on images, or load the run that did; see `Finetune`."""
     plan = replace(plan, recipe=_shorten(plan.recipe, most=3 if final else 1))
+    if settings.mode() is Mode.SAMPLE and not final:
+        first = min(first or SAMPLE_TRIAL, SAMPLE_TRIAL)
     config = Finetune(**_inputs(data), plan=plan, first=first, final=final)
     run = obtain(_finetune, config, data)
     if run.checksum:  # now that the run is kept its checkpoint is no longer needed
