@@ -11,7 +11,8 @@ import pytest
 
 from assignment.common import settings
 from assignment.common.settings import AssignmentError
-from assignment.publish import pages
+from assignment.images import figures
+from assignment.publish import pages, readme
 from tests.test_notebooks import SECTIONS
 
 NAMES = ["index.html", "01_cifar10_transfer.html", "02_movie_embeddings.html"]
@@ -28,6 +29,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.mark.parametrize(("markdown", "html"), [
     ("## 2.7 Any *good*?", '<h2 id="27-Any-good">2.7 Any <em>good</em>?</h2>'),
     ("for $i \\neq j$ it", "<mo>&#x02260;</mo><mi>j</mi></mrow></math> it"),
+    (r"$\lVert v$", '<mo stretchy="false" lspace="0" rspace="0">&#x02016;</mo><mi>v</mi>'),
     ("a\n\n$$x^2$$", 'display="block"'),
     ("costs `$5` or `$6`", "costs <code>$5</code> or <code>$6</code>"),
 ])  # fmt: skip
@@ -40,8 +42,8 @@ def test_a_page_is_whole_and_leads_only_to_what_is_there(site: dict[str, str], n
     loading = r'(?:src|srcset|data|poster)="|<link[^>]+href="|url\(["\']?'
     loaded = [site[name][match.end() :][:80] for match in re.finditer(loading, site[name])]
     assert not [url for url in loaded if not url.startswith(("data:", "figures/"))]
-    # A script, a style sheet, or what nbconvert writes for an image without words.
-    assert re.findall("<script|@import|No description has been provided", site[name]) == []
+    # A script from a file, a style sheet, or what nbconvert writes for an image without words.
+    assert re.findall("<script |@import|No description has been provided", site[name]) == []
     assert site[name].count("<math") >= (20 if name.startswith("02") else 0)
     ids = {page: re.findall(r'\bid="([^"]+)"', html) for page, html in site.items()}
     links = re.findall(r'<a\b[^>]*href="(?!https://)([^"#]*)#?([^"]*)"', site[name])
@@ -51,12 +53,33 @@ def test_a_page_is_whole_and_leads_only_to_what_is_there(site: dict[str, str], n
         assert not place or place in ids[page or name], place
 
 
-def test_every_number_of_the_assignment_leads_to_its_heading(site: dict[str, str]) -> None:
-    row = re.compile(r'<td>([\d.abc]+)</td>(?:(?!</tr>).)*?href="([^"#]+)#([^"]+)"', re.DOTALL)
+def test_every_card_leads_to_each_question_and_to_what_was_printed(
+    site: dict[str, str], tmp_path: Path
+) -> None:
+    row = re.compile(r'<li><a href="(\w+\.html)#([^"]+)">(\d\.\d[abc]?) ')
     links = row.findall(site["index.html"])
-    assert [number for number, _, _ in links] == [*chain.from_iterable(SECTIONS.values())]
-    for number, page, place in links:
+    assert [number for *_, number in links] == [*chain.from_iterable(SECTIONS.values())]
+    for page, place, number in links:
         assert f'id="{place}">{number} ' in site[page]
+    for _, _, result, *_ in readme.results():
+        assert pages.to_html(result).strip() in site["index.html"]
+    assert ".pdf" not in site["index.html"]
+    (tmp_path / "pdf").mkdir()
+    (tmp_path / "pdf" / "02_movie_embeddings.pdf").touch()
+    landing = pages.build(tmp_path / "site")[0].read_text(encoding="utf-8")
+    assert re.findall(r'href="([^"]+\.pdf)"', landing) == ["../pdf/02_movie_embeddings.pdf"]
+
+
+def test_a_tall_grid_of_images_is_printed_in_its_rows(site: dict[str, str]) -> None:
+    heading, row = figures.HEADING / 2, figures.ROW / 2  # of the page, not of the stored picture
+    (first, *others), *_ = (
+        re.findall(r"--from: ([\d.]+); --height: ([\d.]+)", grid)
+        for grid in re.findall(r'class="rows".*?</div>\n</div>', site[NAMES[1]], re.DOTALL)
+    )
+    assert [*map(float, first)] == [0, heading + row]
+    assert [[*map(float, one)] for one in others] == [
+        [heading + k * row, row] for k in range(1, 10)
+    ]
 
 
 @pytest.mark.parametrize(("script", "reason"), [
@@ -81,7 +104,7 @@ def test_both_notebooks_are_printed_whole(tmp_path: Path) -> None:
     for path in pages.build_pdf(tmp_path):
         content = path.read_bytes()
         assert (content[:4], content.rstrip()[-5:]) == (b"%PDF", b"%%EOF")
-        assert len(re.findall(rb"/Type\s*/Page\b", content)) >= 4
+        assert 4 <= len(re.findall(rb"/Type\s*/Page\b", content)) <= 25
         source = (settings.PROJECT / "notebooks" / f"{path.stem}.ipynb").read_text("utf-8")
         figures = re.findall(rb"/Subtype\s*/Image\b", content)
         assert len(figures) >= source.count('"image/png": "')
@@ -100,9 +123,11 @@ def driver() -> Iterator[Any]:
         yield made
 
 
-def faults(driver: Any, page: Path, width: int) -> Iterator[str]:
+def faults(driver: Any, page: Path, width: int, scheme: str = "light") -> Iterator[str]:
     from axe_core_python.selenium import Axe
 
+    prefers = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", prefers)
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     driver.get_log("browser"), driver.get_log("performance")  # forget those of earlier pages
@@ -133,9 +158,24 @@ def faults(driver: Any, page: Path, width: int) -> Iterator[str]:
 @pytest.mark.long
 @pytest.mark.needs("browser")
 @pytest.mark.parametrize("width", [390, 1280])
-def test_nothing_is_wrong_with_a_page(driver: Any, width: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_is_wrong_with_a_page(driver: Any, width: int, scheme: str, tmp_path: Path) -> None:
     for page in pages.build(tmp_path):
-        assert list(faults(driver, page, width)) == []
+        assert list(faults(driver, page, width, scheme)) == []
+        paper = driver.execute_script("return getComputedStyle(document.body).backgroundColor")
+        assert (paper == "rgb(255, 255, 255)") == (scheme == "light")
+
+
+@pytest.mark.long
+@pytest.mark.needs("browser")
+def test_a_button_folds_and_unfolds_all_code(driver: Any, tmp_path: Path) -> None:
+    driver.get(pages.build(tmp_path)[1].as_uri())
+    count = "return document.querySelectorAll('details.code[open]').length"
+    every = driver.execute_script(count)
+    assert every > 5
+    for expected in (0, every):
+        driver.execute_script("document.getElementById('fold').click()")
+        assert driver.execute_script(count) == expected
 
 
 @pytest.mark.long

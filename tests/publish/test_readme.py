@@ -1,47 +1,111 @@
-"""The README's results are those of the records, and a README that says otherwise is noticed."""
+"""What the READMEs say is what the records say, and a README that says otherwise is noticed."""
 
+import re
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
+import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
 from assignment.common import runs, settings
 from assignment.common.settings import AssignmentError
+from assignment.common.tables import anchor
 from assignment.images import predictions
-from assignment.publish import readme
+from assignment.publish import figures, readme
+from tests.test_notebooks import NOTEBOOKS, SECTIONS
 
-README = (settings.PROJECT / "README.md").read_text(encoding="utf-8")
-
-
-def test_the_readme_says_what_the_records_say() -> None:
-    assert readme.with_tables(README) == README, "run `make render`"
+PAGES = {page: (settings.PROJECT / page).read_text(encoding="utf-8") for page in readme.PAGES}
 
 
-@pytest.mark.parametrize("name", readme.TABLES)
+@pytest.mark.parametrize("page", PAGES)
+def test_a_readme_says_what_the_records_say(page: str) -> None:
+    assert readme.with_records(PAGES[page]) == PAGES[page], "run `make render`"
+
+
+@pytest.mark.parametrize("name", readme.WRITTEN)
 def test_a_changed_number_is_written_anew_and_nothing_else(name: str, tmp_path: Path) -> None:
-    table = readme.TABLES[name]()
-    assert README.count(table) == 1
-    page = tmp_path / "README.md"
-    page.write_text(README.replace(table, table.replace("**", "**9", 1)), encoding="utf-8")
-    assert page.read_text(encoding="utf-8") != README
-    readme.update(page)
-    assert page.read_text(encoding="utf-8") == README
+    written = readme.WRITTEN[name]()
+    ((page, text),) = [(page, text) for page, text in PAGES.items() if f"\n{written}\n" in text]
+    (tmp_path / "tests").mkdir()
+    for other, content in PAGES.items():
+        (tmp_path / other).write_text(content, encoding="utf-8")
+    (tmp_path / page).write_text(text.replace(written, written.replace("**", "**9", 1)), "utf-8")
+    readme.update(tmp_path)
+    assert {p: (tmp_path / p).read_text(encoding="utf-8") for p in PAGES} == PAGES
 
 
-def test_a_changed_record_changes_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = readme._kept
+def test_every_number_of_the_assignment_leads_to_its_heading() -> None:
+    row = r"^\| ([\d.abc]+) \| [^|]* \| \[([^]]+)\]\(notebooks/(\w+)\.ipynb#([^)]+)\) \|$"
+    rows = re.findall(row, PAGES["README.md"], re.MULTILINE)
+    assert [number for number, *_ in rows] == [*chain.from_iterable(SECTIONS.values())]
+    text = {path.stem: str(nbformat.read(path, as_version=4)) for path in NOTEBOOKS}
+    for number, heading, notebook, place in rows:
+        assert f"## {number} {heading}" in text[notebook]
+        assert place == anchor(f"{number} {heading}")
 
-    def forged(experiment: str, **wanted: object) -> runs.Run:
-        run = kept(experiment, **wanted)
-        return replace(run, facts={**run.facts, "test": {"accuracy": 0.5}})
 
-    monkeypatch.setattr(readme, "_kept", forged)
-    low, high = predictions.wilson_interval(0.5, 10_000)
-    interval = f"(95 % interval {low:.2%} to {high:.2%})"
-    assert readme.results_table().count(f"**50.00%** of the test images {interval}") == 2
+def test_links_between_the_readmes_lead_to_what_is_there() -> None:
+    for page in (*PAGES, "data/README.md", "src/assignment/README.md"):
+        folder, text = (
+            (settings.PROJECT / page).parent,
+            (settings.PROJECT / page).read_text("utf-8"),
+        )
+        links = re.findall(r"\]\((?!https?:|#)([^)#]+)(?:#([^)]+))?\)", text)
+        for path, place in links:
+            assert (folder / path).exists(), f"{page}: {path}"
+            if place and path.endswith(".md"):
+                titles = re.findall(r"^#+ (.+)$", (folder / path).read_text("utf-8"), re.MULTILINE)
+                assert place in [anchor(title).lower() for title in titles], f"{page}: {place}"
+
+
+def test_a_ratio_is_that_of_the_two_numbers_beside_it() -> None:
+    number = r"([\d,.]+)"
+    row = rf"\| {number} (\S+) \| [^|]+ \| {number} \S+ \| \*\*{number}\*\* "
+    rows = re.findall(row, readme.speed_that_matters())
+    assert len(rows) == 6
+    for here, unit, there, ratio in rows:
+        ours, theirs, shown = (float(text.replace(",", "")) for text in (here, there, ratio))
+        assert shown == pytest.approx(ours / theirs if unit == "images/s" else theirs / ours, 0.01)
+
+
+def test_seeds_are_averaged_and_the_latest_version_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = readme.kept("finetune", final=True)[0]
+    plan = first.config["plan"]
+    seeded = {**plan, "recipe": {**plan["recipe"], "seed": 1}}
+    guess = np.tile(np.eye(10, dtype=np.float32)[0], (10_000, 1))  # right for a tenth
+    found = {
+        "first": first,
+        "second": replace(
+            first,
+            config={**first.config, "plan": seeded},
+            arrays={**first.arrays, "test logits": guess},
+        ),
+        "other": replace(first, config={**first.config, "plan": {**plan, "max_shift": 0}}),
+    }
+    monkeypatch.setattr(runs, "read_all", lambda _: [*found.values()][::-1])
+    assert readme.kept("finetune", final=True) == [found["first"], found["second"]]
+    mean = (first.facts["test"]["accuracy"] + 0.1) / 2
+    low, high = predictions.wilson_interval(mean, 10_000)
+    said = readme._accuracy(readme.kept("finetune"))
+    assert re.match(rf"\*\*{mean:.2%}\*\* ± [\d.]+ \(2 seeds\) of", said)
+    assert said.endswith(f"(95 % interval {low:.2%} to {high:.2%})")
+    newer = replace(first, config={**first.config, "version": 2})
+    monkeypatch.setattr(runs, "read_all", lambda _: [*found.values(), newer])
+    assert readme.kept("finetune") == [newer]
 
 
 def test_a_missing_record_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(runs, "RECORDS", tmp_path)
     with pytest.raises(AssignmentError, match=r"no record of linear_probe; `make train`"):
         readme.results_table()
+
+
+@pytest.mark.needs("real_data")
+def test_the_picture_is_drawn_from_the_records() -> None:
+    drawn = figures.readme_picture()
+    with Image.open(settings.PROJECT / "figures" / "readme.png") as committed:
+        assert committed.info["Records"] == drawn.records, "run `make render`"
+        assert committed.info["Description"] == drawn.alt

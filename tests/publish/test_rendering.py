@@ -10,9 +10,10 @@ import nbformat
 import pytest
 
 from assignment.common import runs
+from assignment.common.figures import Figure
 from assignment.common.settings import AssignmentError
 from assignment.movies import movielens
-from assignment.publish import pages, readme, rendering
+from assignment.publish import figures, pages, readme, rendering
 
 DRAW = "import os, pathlib; folder = pathlib.Path(os.environ['ASSIGNMENT_FIGURES'])"
 SAVE = "folder.mkdir(parents=True); (folder / '01_new.png').write_bytes(b'new')"
@@ -33,7 +34,8 @@ def project(monkeypatch: pytest.MonkeyPatch, data_folder: Path) -> Path:
     files = {"empty.csv": hashlib.sha256().hexdigest()}
     monkeypatch.setattr(rendering, "PROJECT", root)
     monkeypatch.setattr(rendering, "ARCHIVES", [replace(movielens.ARCHIVE, folder="", files=files)])
-    monkeypatch.setattr(readme, "update", lambda path: path.write_text("tables"))
+    monkeypatch.setattr(readme, "update", lambda path: (path / "README.md").write_text("tables"))
+    monkeypatch.setattr(figures, "readme_picture", Figure)
     return root
 
 
@@ -42,7 +44,8 @@ def test_render_writes_outputs_and_replaces_figures(project: Path) -> None:
     rendering.render()
     _, cell = nbformat.read(project / "notebooks" / "one.ipynb", as_version=4).cells
     assert (cell.outputs[0].data["text/plain"], cell.metadata) == ("3", {}), "and no timing"
-    assert sorted(p.name for p in project.glob("figures/*")) == ["01_new.png", "bench_growth.png"]
+    names = sorted(path.name for path in project.glob("figures/*"))
+    assert names == ["01_new.png", "bench_growth.png", "readme.png"]
     assert (project / "README.md").read_text() == "tables"
 
 
@@ -79,4 +82,5 @@ def test_the_other_tasks_report_what_they_made(
     assert capsys.readouterr().out.splitlines() == [
         "Kept: one, two", "There are no fresh runs; see `make train`.",
         "Pages, to be opened from disk: build/site/one", "Printed: build/pdf/one",
+        "Pages, to be opened from disk: build/site/one",
     ]  # fmt: skip

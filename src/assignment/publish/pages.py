@@ -1,7 +1,7 @@
 """Web pages and PDFs from the committed notebooks, through nbconvert, with nothing from outside.
 
 The style is in the page, formulas are MathML, figures are embedded: a page opens from a disk and
-without a network. The landing page is the README, its links turned to the pages.
+without a network. The landing page has a card for each notebook; its answers are the README's.
 """
 
 import os
@@ -21,6 +21,7 @@ from pygments.formatters import HtmlFormatter
 
 from assignment.common.settings import PROJECT, AssignmentError
 from assignment.common.tables import anchor
+from assignment.publish import readme
 
 TEMPLATES = Path(__file__).parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -35,11 +36,11 @@ class Renderer(IPythonRenderer):
 
     def inline_math(self, body: str) -> str:
         """Typeset a formula in a line."""
-        return str(convert(body))
+        return _typeset(body, "inline")
 
     def block_math(self, body: str) -> str:
         """Typeset a formula of its own."""
-        return str(convert(body.strip(), display="block"))
+        return _scrolling("Formula", _typeset(body.strip(), "block"))
 
     def table(self, text: str) -> str:
         """Let a wide table scroll by itself, not the page."""
@@ -57,27 +58,30 @@ def to_html(source: str) -> str:
 
 def build(folder: Path) -> list[Path]:
     """Write the landing page and a page per notebook; return their paths."""
-    sources = _sources()
-    titles = {file: _headings(source, "#")[0] for file, source in sources.items()}
-    style = (TEMPLATES / "page_template" / "page.css").read_text(encoding="utf-8")
+    paths = sorted((PROJECT / "notebooks").glob("*.ipynb"))
+    notebooks = {path.stem: nbformat.read(path, as_version=4) for path in paths}
+    titles = {name: _headings(notebook, "#")[0] for name, notebook in notebooks.items()}
     exporter = HTMLExporter(
         template_name="page_template", extra_template_basedirs=[str(TEMPLATES)],
         filters={"markdown2html": to_html},
     )  # fmt: skip
+    common = {
+        "colours": lambda name: HtmlFormatter(style=name).get_style_defs(".highlight"),
+        "titles": titles,
+        "sections": {name: _headings(notebook, "##") for name, notebook in notebooks.items()},
+        "anchor": anchor,
+    }
+    template = exporter.environment.get_template("landing.html.j2")
+    printed = [name for name in titles if (folder.parent / "pdf" / f"{name}.pdf").is_file()]
+    html = {"index": template.render(page=common, answers=readme.results(), printed=printed)}
+    for name, notebook in notebooks.items():
+        html[name], _ = exporter.from_notebook_node(notebook, {"page": {**common, "name": name}})
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    for file, source in sources.items():
-        page = {
-            "file": file,
-            "title": titles[file],
-            "style": style + HtmlFormatter(style="default").get_style_defs(".highlight"),
-            "pages": [{"file": name, "title": title} for name, title in titles.items()],
-            "sections": [{"id": anchor(t), "title": t} for t in _headings(source, "##")],
-        }
-        html, _ = exporter.from_notebook_node(source, resources={"page": page})
-        for figure in re.findall(r'src="(figures/[^"]+)"', html):
-            shutil.copyfile(PROJECT / figure, folder / figure)
-        (folder / file).write_text(html, encoding="utf-8")
-    return [folder / file for file in sources]
+    for figure in re.findall(r'src="(figures/[^"]+)"', "".join(html.values())):
+        shutil.copyfile(PROJECT / figure, folder / figure)
+    for name, text in html.items():
+        (folder / f"{name}.html").write_text(text, encoding="utf-8")
+    return [folder / f"{name}.html" for name in html]
 
 
 def browser() -> str | None:
@@ -111,15 +115,11 @@ def build_pdf(folder: Path) -> list[Path]:
     return made
 
 
-def _sources() -> dict[str, NotebookNode]:
-    """Return what each page shows, by its file name; the README, as a notebook, comes first."""
-    text = (PROJECT / "README.md").read_text(encoding="utf-8")
-    # Links to notebooks become links to their pages, links to other files plain words.
-    text = re.sub(r"\(notebooks/(\w+)\.ipynb", r"(\1.html", text)
-    text = re.sub(r"\[([^\]]+)\]\((?!https?:|#|figures/|\w+\.html)[^)]+\)", r"\1", text)
-    sources = {"index.html": nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])}
-    notebooks = sorted((PROJECT / "notebooks").glob("*.ipynb"))
-    return sources | {f"{path.stem}.html": nbformat.read(path, as_version=4) for path in notebooks}
+def _typeset(formula: str, display: str) -> str:
+    # A norm's bars neither grow with what is beside them nor stand apart from it.
+    bar = r"<mo[^>]*>(&#x02016;|&#x0007C;)"
+    upright = r'<mo stretchy="false" lspace="0" rspace="0">\1'
+    return re.sub(bar, upright, convert(formula, display=display))
 
 
 def _headings(notebook: NotebookNode, level: str) -> list[str]:
@@ -133,4 +133,4 @@ def _words(heading: str) -> str:
 
 
 def _scrolling(what: str, html: str) -> str:
-    return f'<div class="scroll" role="region" tabindex="0" aria-label="{what}">{html}</div>\n'
+    return f'<div class="scroll" role="group" tabindex="0" aria-label="{what}">{html}</div>\n'

@@ -1,6 +1,6 @@
 """What only a maintainer runs: it alone writes what is committed.
 
-`render` executes the notebooks for good, with their figures and the README's tables; `keep`
+`render` executes the notebooks for good, with their figures and what the READMEs say; `keep`
 promotes fresh runs to records; `html` and `pdf` write the pages.
 """
 
@@ -30,15 +30,18 @@ def render() -> None:
         source = archive.source(archive.obtain())
         if source.origin != "official":
             raise AssignmentError(f"Rendering needs official data; {archive.name}: {source.detail}")
+    from assignment.publish import figures  # only now: it imports matplotlib
+
     fresh = PROJECT / "build" / "rendered"
     shutil.rmtree(fresh, ignore_errors=True)
     environment = {"TQDM_DISABLE": "1", "ASSIGNMENT_FIGURES": str(fresh / "figures")}
     for path in sorted((PROJECT / "notebooks").glob("*.ipynb")):
         execute(path, fresh / "notebooks" / path.name, environment)
+    (fresh / "figures" / "readme.png").write_bytes(figures.readme_picture().png())
     for figure in (PROJECT / "figures").glob("0*.png"):  # the benchmark draws its own
         figure.unlink()
     shutil.copytree(fresh, PROJECT, dirs_exist_ok=True)
-    readme.update(PROJECT / "README.md")
+    readme.update(PROJECT)
     report("Rendered. `git diff --stat` shows what changed.")
 
 
@@ -58,6 +61,7 @@ def pdf() -> None:
     """Print the notebooks into build/pdf/."""
     made = pages.build_pdf(PROJECT / "build" / "pdf")
     report(f"Printed: {', '.join(map(display_path, made))}")
+    html()  # whose landing page now leads to them
 
 
 TASKS = {"render": render, "keep": keep, "html": html, "pdf": pdf}
