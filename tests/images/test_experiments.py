@@ -14,10 +14,12 @@ from torch import Tensor
 from assignment.common import runs, settings
 from assignment.common.files import Source, sha256
 from assignment.common.settings import AssignmentError
-from assignment.images import cifar10, experiments, resnet, sample, training
+from assignment.images import cifar10, experiments, labels, resnet, sample, training
+from assignment.images.answers import answers
 from assignment.images.cifar10 import Cifar10, Split
 from assignment.images.experiments import Plan, Result
 from assignment.images.features import Preprocessing
+from assignment.images.labels import LabelEvidence
 from assignment.images.linear import FeatureSet
 from assignment.images.resnet import Backbone
 from assignment.images.sample import SmallBackbone
@@ -261,10 +263,34 @@ def test_a_recorded_run_needs_no_network_and_names_weights(monkeypatch: Patch, w
         assert torch.equal(found.logits, first.predictions[name].logits)
 
 
+def test_the_answers_start_no_run_and_then_say_what_came_out(
+    recorded: Path, monkeypatch: Patch
+) -> None:
+    data, plan, seeds = tiny(), Plan(RECIPE, sizes=(32,)), (0, 1)
+    before = answers(data, SMALL, RECIPE, plan, seeds).text
+    assert before.count("not run yet, see 1.") == 5
+    assert not list(recorded.glob("*.json"))
+    one, two = torch.tensor([0]), torch.tensor([1])
+    evidence = LabelEvidence(one, two, torch.tensor([[1, 4, 0, 0]]), two)
+    monkeypatch.setattr(labels, "load", lambda: evidence)
+    layer = probe(data, final=True)
+    tuned = [finetune(data, replace(RECIPE, seed=seed), final=True) for seed in seeds]
+    experiments.label_audit(data, [layer, tuned[0]])
+    after = answers(data, SMALL, RECIPE, plan, seeds).text
+    assert "not run yet" not in after
+    mean = np.mean([result.accuracy("test") for result in tuned])
+    for text in (f"**{layer.accuracy('test'):.2%}**", f"**{mean:.2%}** ± ", "(2 seeds)"):
+        assert text in after
+    table = experiments.comparison_table({"a": [layer], "b": tuned}, "caption").frame
+    assert table["with mirror averaging"].tolist()[0] == "-"
+    assert table["test accuracy"].tolist()[1].startswith(f"{mean:.2%} ± ")
+
+
 @pytest.mark.parametrize("config", [
     experiments.LinearProbe(data="d", features=SMALL, recipe=RECIPE),
     experiments.BatchNormMistake(data="d", size=32, recipe=RECIPE),
     experiments.Finetune(data="d", plan=Plan(RECIPE)),
+    experiments.LabelAudit(data="d", runs=("a", "b")),
 ], ids=lambda config: type(config).__name__)  # fmt: skip
 def test_every_value_of_a_config_makes_another_run(config: Any) -> None:
     assert_every_value_counts(config)

@@ -466,7 +466,9 @@ def comparison_table(results: Mapping[str, Sequence[Result]], caption: str) -> T
             "training time": f"{np.mean([total_seconds(each) for each in seeds]) / 60:.0f} min",
             "trainable parameters": f"{facts['trainable parameters']:,}",
             "images per second": f"{facts['inputs per second']:.0f}",
-            "computed on": ", ".join(facts[key] for key in ("device", "processor", "precision")),
+            "computed on": ", ".join(
+                facts.get(key, f"{key} not recorded") for key in ("device", "processor", "precision")
+            ),
         })  # fmt: skip
     return Table(pd.DataFrame(rows), caption)
 
