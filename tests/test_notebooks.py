@@ -43,6 +43,43 @@ def test_every_question_has_its_heading_in_order(path: Path) -> None:
     assert re.findall(r"^## (\d\.\d[a-c]?) ", text, re.MULTILINE) == SECTIONS[path.stem]
 
 
+def code_by_section(path: Path) -> dict[str, str]:
+    """The code of each section, after that of the first cell, which holds what a reader changes."""
+    cells, first, number = nbformat.read(path, as_version=4).cells, "", ""
+    code: dict[str, str] = {}
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            number = next(iter(re.findall(r"^## (\S+)", cell.source, re.MULTILINE)), number)
+        elif not first:
+            first = cell.source
+        else:
+            code[number] = code.get(number, first) + f"\n{cell.source}"
+    return code
+
+
+@each_notebook
+def test_each_section_reads_only_the_first_cell_and_itself(path: Path) -> None:
+    ruff = [sys.executable, "-m", "ruff", "check", "--isolated", "--select=F821", "-"]
+    for number, code in code_by_section(path).items():
+        run = subprocess.run(ruff, input=code, capture_output=True, text=True)
+        assert run.returncode == 0, f"{number}: {run.stdout}"
+
+
+@each_notebook
+def test_code_is_short_and_figures_and_tables_are_numbered(path: Path) -> None:
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if "outputs" in cell]
+    lines = [len(cell.source.splitlines()) for cell in cells]
+    assert max(lines) <= 25
+    assert sum(lines) <= 420
+    shown = " ".join(str(cell.outputs) for cell in cells)
+    for what, pattern in {
+        "Figure": r"'\*\*Figure (\d+)\.\*\* ",
+        "Table": r"<caption>Table (\d+)\. ",
+    }.items():
+        numbers = [int(number) for number in re.findall(pattern, shown)]
+        assert sorted(set(numbers)) == list(range(1, max(numbers) + 1)), what
+
+
 @each_notebook
 def test_the_committed_notebook_ran_top_to_bottom_on_real_data(path: Path) -> None:
     cells = nbformat.read(path, as_version=4).cells

@@ -3,6 +3,7 @@
 from functools import partial
 
 import pytest
+from tqdm import tqdm
 
 from assignment.common import progress
 
@@ -26,7 +27,7 @@ def test_stages_share_one_bar_and_show_nothing_without_one(
     assert " left, validation 90 %" in told
     progress.done(1.0)
     assert shown.n == 7.0
-    monkeypatch.setattr(progress, "tqdm", partial(progress.tqdm, disable=True))
+    monkeypatch.setattr(progress, "tqdm", partial(tqdm, disable=True))
     with progress.bar("finetuning", 8.0):
         progress.skip(1.0)
         progress.done(1.0)

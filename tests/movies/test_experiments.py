@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from assignment.common import runs
@@ -169,7 +170,25 @@ def run_of(losses: list[float], diverged: bool = False) -> Run:
 
 def test_the_table_tells_how_close_and_how_soon() -> None:
     found = {"good": run_of([40.0, 10.05, 10.01]), "bad": run_of([40.0, 90.0], diverged=True)}
-    table = experiments.convergence_table(found, 10.0).set_index("run").T
-    assert table["good"].to_list() == ["0.125", 2, "0.1 %", "0.5 %", "1", "2.00", "cpu"]
-    assert table["bad"].to_list() == ["0.125", "1, then infinite", "-", "-", "-", "-", "cpu"]
+    table = experiments.convergence_table(found, 10.0, "caption").frame.set_index("run").T
+    assert table["good"].to_list() == ["0.125", 2, "0.5 %", "1", "2.00"]
+    assert table["bad"].to_list() == ["0.125", "1, then infinite", "-", "-", "-"]
+    assert experiments.soonest(found, 10.0) == "good"
     assert [experiments.seconds_within(run, 10.1) for run in found.values()] == [2.0, None]
+
+
+def test_what_is_alike_on_a_map_by_hand() -> None:
+    places = np.repeat(100.0 * np.arange(4), 11)[:, None] + np.tile(np.arange(11) / 100, 4)[:, None]
+    group = np.repeat(np.arange(4), 11)
+    near, anywhere = experiments.share_alike(places, lambda i, j: group[i] == group[j])
+    assert near == 1
+    assert anywhere == pytest.approx(1 / 4, abs=0.02)
+
+
+def test_means_by_number_of_ratings_and_with_their_interval() -> None:
+    ratings = pd.DataFrame({"movieId": np.repeat([1, 2, 3], [4, 5, 150])})
+    values = pd.Series([1.0, 2.0, 4.0], [1, 2, 3])
+    table = experiments.mean_by_ratings(replace(study().data, ratings=ratings), values)
+    assert table["count"].to_list() == [1, 1, 0, 0, 0, 1]
+    assert table["mean"].dropna().to_dict() == {"1 to 4": 1, "5 to 9": 2, "100 or more": 4}
+    assert experiments.with_interval(np.array([0.5, np.nan, 0.5])) == "0.500 (0.500 to 0.500)"

@@ -113,6 +113,28 @@ def test_real_titles_find_their_films() -> None:
     assert all(neighbours.find(title) == movie for movie, title in unique[::5].items())
 
 
+def test_films_are_found_by_what_is_typed_and_where_they_need_not_be_others_are_left_out() -> None:
+    data, likes = films(TITLES, np.array([[title not in UNLIKED for title in TITLES]]))
+    asked: list[Any] = [
+        "wall-e",
+        10 * TITLES.index("Cosmos") + 10,
+        "Unloved One",
+        "Emma",
+        "Die Hard",
+    ]
+    found = [data.movies["title"][film] for film in recommend.find_films(data, likes, asked, False)]
+    assert found == ["WALL·E (2008)", "Cosmos", "Die Hard (1988)"]
+    with pytest.raises(AssignmentError, match="Nobody gave Unloved One"):
+        recommend.find_films(data, likes, asked)
+
+
+def test_what_sets_have_in_common_is_the_mean_of_those_that_are_known() -> None:
+    sets = {1: {"a", "b"}, 2: {"b"}, 3: {"b", "c"}}
+    assert recommend.in_common(sets, 1, [2, 3, 4]) == pytest.approx((1 / 2 + 1 / 3) / 2)
+    assert np.isnan(recommend.in_common(sets, 1, [4]))
+    assert np.isnan(recommend.in_common(sets, 4, [1]))
+
+
 def test_a_title_is_shortened() -> None:
     assert recommend.short_title("Fugitive, The (1993)") == "The Fugitive"
     assert recommend.short_title("Good, the Bad and the Ugly, The (1966)", 12) == "The Good, t…"

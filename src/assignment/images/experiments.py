@@ -129,6 +129,7 @@ class LabelAudit:
     lists: tuple[str, ...] = (labels.RATINGS.sha256, labels.COPIES.sha256)
 
 
+WHERE = ("device", "processor", "precision")
 SAMPLE_TRIAL = 300  # images of the sample that a network learns from where something is tried
 # For the impatient: about ten minutes on two cores of a laptop without bfloat16.
 IMPATIENT = Plan(Recipe(epochs=2, lr=0.01, smoothing=0.1), sizes=(48,))
@@ -466,9 +467,7 @@ def comparison_table(results: Mapping[str, Sequence[Result]], caption: str) -> T
             "training time": f"{np.mean([total_seconds(each) for each in seeds]) / 60:.0f} min",
             "trainable parameters": f"{facts['trainable parameters']:,}",
             "images per second": f"{facts['inputs per second']:.0f}",
-            "computed on": ", ".join(
-                facts.get(key, f"{key} not recorded") for key in ("device", "processor", "precision")
-            ),
+            "computed on": ", ".join(facts.get(key, f"{key} not recorded") for key in WHERE),
         })  # fmt: skip
     return Table(pd.DataFrame(rows), caption)
 

@@ -11,10 +11,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+from scipy.spatial.distance import cdist
 
 from assignment.common import progress, settings
 from assignment.common.runs import Outcome, Run, obtain
 from assignment.common.settings import Mode
+from assignment.common.tables import Table
 from assignment.movies import embedding
 from assignment.movies.embedding import Floor
 from assignment.movies.evaluation import (
@@ -22,6 +24,7 @@ from assignment.movies.evaluation import (
     Rows,
     Scores,
     Values,
+    bootstrap_interval,
     evaluate,
     hold_out,
     score_by_ease,
@@ -31,7 +34,7 @@ from assignment.movies.evaluation import (
     try_values,
 )
 from assignment.movies.movielens import Likes, MovieLens, count_colikes
-from assignment.movies.recommend import by_cosine
+from assignment.movies.recommend import by_cosine, overlap_at
 
 DIMENSIONS = (10, 25, 50, 100, 200)
 CHOSEN = "embeddings, chosen"  # which films and how many dimensions
@@ -125,15 +128,21 @@ class Study:
     liked: Likes
     films: tuple[int, ...]  # movieIds
 
-    def descend(self, optimiser: str, lr: float, **more: Any) -> Run:
+    @property
+    def titles(self) -> list[str]:
+        """The titles of the films asked about."""
+        return [str(self.data.movies["title"][movie]) for movie in self.films]
+
+    def descend(self, optimiser: str, lr: float, iterations: int = 1000, **more: Any) -> Run:
         """Train from random vectors; `more` are the other fields of `Descent`.
 
         The run holds losses [iterations + 1], final, diverged, seconds; the steps at which lists
         were kept, and the lists [steps, films, 10].
         """
-        config = Descent(self.liked.fingerprint, self.films, optimiser, lr, **more)
         if settings.mode() is Mode.SAMPLE:  # which is to take seconds
-            config = replace(config, iterations=min(config.iterations, 200))
+            iterations = min(iterations, 200)
+        asked = (self.liked.fingerprint, self.films, optimiser, lr)
+        config = Descent(*asked, iterations=iterations, **more)
         return obtain(_descent, config, self.data, self.liked)
 
     def floor(self, dim: int = 50, seed: int | None = None, **more: Any) -> Run:
@@ -146,13 +155,13 @@ class Study:
         config = FilmMap(self.liked.fingerprint, perplexity, fewest)
         return obtain(_film_map, config, self.liked, self.floor(keep_vectors=True)["vectors"])
 
-    def overshoot(self, lr: float) -> Run:
+    def overshoot(self, lr: float, dim: int = 50) -> Run:
         """Measure the sizes, direction by direction, of a step that overshoots."""
-        return obtain(_overshoot, Overshoot(self.liked.fingerprint, lr), self.liked)
+        return obtain(_overshoot, Overshoot(self.liked.fingerprint, lr, dim), self.liked)
 
-    def halves(self) -> Run:
+    def halves(self, dim: int = 50) -> Run:
         """Find the ten nearest of every film with either half of the users."""
-        return obtain(_halves, Halves(self.liked.fingerprint), self.data, self.liked)
+        return obtain(_halves, Halves(self.liked.fingerprint, dim), self.data, self.liked)
 
     def held_out(self, seed: int = 0, **more: Any) -> Run:
         """Judge every method on held-out likes; `more` are the other fields of `HeldOutLikes`.
@@ -339,43 +348,79 @@ def _other_targets(
 
 
 def pool_splits(splits: Sequence[Run]) -> dict[str, Evaluation]:
-    """Return recall and NDCG of each method and user, the mean over runs of `held_out`.
+    """Return recall and NDCG of each method and user, the mean over splits, best recall first.
 
     The splits share their users and differ in which likes are hidden, so three splits of a user are
     not three samples. The unit is the user: an interval from a bootstrap over these means says how
     much they would change with other users, and the mean over splits makes the luck of one smaller.
     """
-    mean = {name: np.mean([run[name] for run in splits], axis=0) for name in ("recall", "ndcg")}
-    users = splits[0]["users"]
+    recall, ndcg = (np.mean([run[name] for run in splits], axis=0) for name in ("recall", "ndcg"))
     return {
-        str(method): Evaluation(10, users, recall, ndcg)
-        for method, recall, ndcg in zip(
-            splits[0]["methods"], mean["recall"], mean["ndcg"], strict=True
-        )
+        str(splits[0]["methods"][k]): Evaluation(10, splits[0]["users"], recall[k], ndcg[k])
+        for k in np.argsort(-recall.mean(axis=1), kind="stable")
     }
 
 
-def convergence_table(found: Mapping[str, Run], floor: float) -> pd.DataFrame:
-    """Tabulate how close runs come to the floor and how soon, one row per run."""
-    rows = []
-    for label, run in found.items():
-        above = run["losses"] / floor - 1
-        lost, steps = run["diverged"], len(above) - 1
-        within = np.flatnonzero(above < 0.01)
-        rows.append({
-            "run": label,
-            "learning rate": f"{run.config['lr']:.3g}",
-            "iterations": f"{steps}, then infinite" if lost else steps,
-            "above the floor at the end": "-" if lost else f"{100 * above[-1]:.3g} %",
-            "median of the last 50": "-" if lost else f"{100 * np.median(above[-50:]):.3g} %",
-            "iterations to 1 %": str(within[0]) if len(within) else "-",
-            "seconds to 1 %": f"{run['seconds'] / steps * within[0]:.2f}" if len(within) else "-",
-            "device": run.facts["device"],
-        })  # fmt: skip
-    return pd.DataFrame(rows)
+def above_floor(run: Run, floor: float) -> float:
+    """Return how far above the floor a run ends: the median of 50 steps, the last may be luck."""
+    return float(np.median(run["losses"][-50:]) / floor - 1)
 
 
 def seconds_within(run: Run, loss: float) -> float | None:
     """Return after how many seconds a run's loss first fell below a value, if it did."""
     below = np.flatnonzero(run["losses"] < loss)
     return run["seconds"] / (len(run["losses"]) - 1) * below[0] if len(below) else None
+
+
+def convergence_table(found: Mapping[str, Run], floor: float, caption: str) -> Table:
+    """Tabulate how close runs come to the floor and how soon, one row per run."""
+    rows = []
+    for label, run in found.items():
+        lost, steps = run["diverged"], len(run["losses"]) - 1
+        within, seconds = run["losses"] < 1.01 * floor, seconds_within(run, 1.01 * floor)
+        rows.append({
+            "run": label,
+            "learning rate": f"{run.config['lr']:.3g}",
+            "iterations": f"{steps}, then infinite" if lost else steps,
+            "above the floor at the end": "-" if lost else f"{100 * above_floor(run, floor):.2g} %",
+            "iterations to 1 %": "-" if seconds is None else str(within.argmax()),
+            "seconds to 1 %": "-" if seconds is None else f"{seconds:.2f}",
+        })  # fmt: skip
+    return Table(pd.DataFrame(rows), caption)
+
+
+def soonest(found: Mapping[str, Run], floor: float) -> str:
+    """Name the run that is first within one percent of the floor, by the clock."""
+    seconds = {label: seconds_within(run, 1.01 * floor) for label, run in found.items()}
+    reached = {label: when for label, when in seconds.items() if when is not None}
+    return min(reached, key=reached.__getitem__, default="none")
+
+
+def share_alike(
+    places: np.ndarray, same: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> tuple[float, float]:
+    """Return how many of the pairs near on a map, and of random ones, are alike by `same(i, j)`."""
+    near = np.argsort(cdist(places, places), axis=1, kind="stable")[:, 1:11]
+    random = np.random.default_rng(0).integers(len(places), size=(2, 20_000))
+    each = np.repeat(np.arange(len(places)), near.shape[1])
+    return float(same(each, near.ravel()).mean()), float(same(*random).mean())
+
+
+def mean_by_ratings(data: MovieLens, values: pd.Series) -> pd.DataFrame:
+    """Tabulate how many films have so many ratings, and the mean of their values, by movieId."""
+    ratings = data.ratings["movieId"].value_counts().reindex(values.index)
+    names = ["1 to 4", "5 to 9", "10 to 19", "20 to 49", "50 to 99", "100 or more"]
+    bins = pd.cut(ratings, [0, 4, 9, 19, 49, 99, np.inf], labels=names).rename("ratings")
+    return values.groupby(bins, observed=False).agg(["count", "mean"])
+
+
+def stability(halves: Run) -> pd.Series:
+    """Return, by movieId, how many of ten neighbours both halves of the users agree on."""
+    pairs = zip(halves["first"], halves["second"], strict=True)
+    return pd.Series([10 * overlap_at(a, b) for a, b in pairs], index=halves["movies"])
+
+
+def with_interval(values: np.ndarray) -> str:
+    """Write the mean of what is not NaN, with its 95 % bootstrap interval."""
+    known = values[~np.isnan(values)]
+    return "{:.3f} ({:.3f} to {:.3f})".format(known.mean(), *bootstrap_interval(known))

@@ -10,13 +10,16 @@ from itertools import cycle
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.patches import Circle
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from assignment.common.figures import BLUE, GREY, PALETTE, Figure, new_figure, styled
+from assignment.common.figures import BLUE, PALETTE, Figure, new_figure, styled
 from assignment.common.runs import Run
+from assignment.movies.evaluation import Evaluation, bootstrap_interval
 from assignment.movies.movielens import Likes, MovieLens
+from assignment.movies.recommend import short_title
 
 
 @styled
@@ -36,41 +39,45 @@ def ratings_and_likes(data: MovieLens, liked: Likes, named: Sequence[str]) -> Fi
     left.set(xlabel="stars", ylabel="ratings")
     left.set_title(f"liked: {liked.threshold} stars or more (blue)")
     right.loglog(np.arange(1, len(ranked) + 1), ranked, color=BLUE)
-    offsets = [(-6, -5, "right", "top"), (6, 5, "left", "bottom")]
-    for title, (dx, dy, across, along) in zip(named, cycle(offsets), strict=False):
+    right.set(xlabel="film, by likes", ylabel="likes", title="likes per film")
+    names = []
+    for title in named:
         movie = data.movies.index[data.movies["title"] == title]
         count = liked.count[np.isin(liked.movies, movie)].sum()
-        rank = (ranked > count).sum() + 1
-        right.plot(rank, count, "o", color=PALETTE[1], markersize=5)
-        right.annotate(
-            f"{title.rsplit(' (', 1)[0]}: {count}", (rank, count), (dx, dy),
-            textcoords="offset points", ha=across, va=along, parse_math=False,
-        )  # fmt: skip
-    right.set(xlabel="film, by likes", ylabel="likes", title="likes per film")
+        names.append((f"{short_title(title, 22)}: {count}", (ranked > count).sum() + 1, count))
+    figure.draw_without_rendering()
+    _write_names(right, names)
     return figure
 
 
 # One colour per optimiser in every figure.
-_NAMES = ("gradient descent", "momentum", "Nesterov", "RMSprop", "Adagrad", "Adam", "Adam, slow")
+_NAMES = ("gradient descent", "momentum", "Nesterov", "RMSprop", "Adagrad", "Adam", "slow Adam")
 COLOURS = dict(zip((*_NAMES, "L-BFGS"), PALETTE, strict=True))
-DASHED = {"Nesterov", "Adam, slow"}  # would hide momentum and RMSprop
+DASHED = {"Nesterov", "slow Adam"}  # would hide momentum and RMSprop
 
 
 @styled
 def loss_curves(found: Mapping[str, Run], floor: float, finding: str) -> Figure:
-    """Draw the loss of descents, raw and above the floor; a run that diverged ends in a cross."""
-    figure = new_figure(7, 3.6, finding)
+    """Draw the loss of descents, raw and above the floor; a run that diverged ends in a cross.
+
+    Where a loss oscillates the line is its lower edge, and a band reaches up to its upper one.
+    """
+    figure = new_figure(7, 3.8, finding)
     left, right = figure.subplots(1, 2)
     styles = cycle([(colour, line) for line in ("-", "--") for colour in PALETTE])
     for (label, run), (colour, line) in zip(found.items(), styles, strict=False):
-        losses: np.ndarray = run["losses"]
         colour = COLOURS.get(label, colour)
         line = "--" if label in DASHED else line
-        for axes, first, heights in ((left, 0, losses), (right, 1, losses / floor - 1)):
-            steps = first + np.arange(len(losses))  # a log axis has no zero
-            axes.plot(steps, heights.clip(1e-7), line, color=colour, label=label, lw=1.4)
+        low, high = envelope(run["losses"])
+        for axes, first, edges in (
+            (left, 0, (low, high)), (right, 1, (low / floor - 1, high / floor - 1))
+        ):  # fmt: skip
+            steps = first + np.arange(len(low))  # a log axis has no zero
+            lower, upper = (edge.clip(1e-7) for edge in edges)
+            axes.plot(steps, lower, line, color=colour, label=label, lw=1.4)
+            axes.fill_between(steps, lower, upper, color=colour, alpha=0.25, lw=0)
             if run["diverged"]:  # off the top, one step after the last finite loss
-                last, end = heights[-1], steps[-1]
+                last, end = upper[-1], steps[-1]
                 axes.plot([end, end + 1], [last, 1e3 * last], line, color=colour, lw=1.4)
                 axes.plot(
                     end + 1, 1, "x", color=colour, markersize=8, mew=2,
@@ -78,8 +85,12 @@ def loss_curves(found: Mapping[str, Run], floor: float, finding: str) -> Figure:
                 )  # fmt: skip
     every = np.concatenate([run["losses"] for run in found.values()])
     top, nearest = 1.5 * every.max(), max((every.min() / floor - 1) / 2, 1e-6)
-    left.axhline(floor, color=GREY, lw=0.8, ls=":")
-    left.set(xlabel="iteration", ylabel="loss", title="loss", yscale="log", ylim=(floor / 1.2, top))
+    left.axhline(floor, color="black", lw=0.8, ls=":")
+    left.annotate(
+        "the floor", (1, floor), (-2, -2), xycoords=("axes fraction", "data"),
+        textcoords="offset points", ha="right", va="top",
+    )  # fmt: skip
+    left.set(xlabel="iteration", ylabel="loss", title="loss", yscale="log", ylim=(floor / 1.8, top))
     right.set(xlabel="iteration + 1", ylabel="loss / floor - 1", title="how far above the floor")
     right.set(xscale="log", yscale="log", ylim=(nearest, top / floor))
     handles = left.get_legend_handles_labels()
@@ -87,9 +98,19 @@ def loss_curves(found: Mapping[str, Run], floor: float, finding: str) -> Figure:
     return figure
 
 
+def envelope(losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return a curve's lower and upper edge: itself, but where it rises again around a step."""
+    low, high = losses.copy(), losses.copy()
+    for step in range(len(losses)):
+        near = losses[max(step - step // 12 - 1, 0) : step + step // 12 + 2]
+        if (np.diff(near) > 1e-3 * near[:-1]).any():  # more than float32's noise
+            low[step], high[step] = near.min(), near.max()
+    return low, high
+
+
 @styled
 def overlap_against_loss(points: pd.DataFrame, finding: str) -> Figure:
-    """Draw the overlap with the converged list against how far a run has come.
+    """Draw the overlap with the floor's list against how far a run has come.
 
     Columns: query, optimiser, above (loss / floor - 1) and overlap (0 to 10).
     """
@@ -106,52 +127,26 @@ def overlap_against_loss(points: pd.DataFrame, finding: str) -> Figure:
                 some["above"].clip(lower=1e-6), some["overlap"] + jitter, "o", markersize=3,
                 color=COLOURS.get(optimiser, other), alpha=0.7, label=optimiser,
             )  # fmt: skip
-        axes.set_title(query, parse_math=False)
-        axes.set_xlabel("loss / floor - 1 (to the right: converged)", fontsize=7.5)
-        axes.invert_xaxis()
-    panels[0].set(ylabel="of the converged ten", ylim=(-0.5, 10.5))
+        axes.set_title(short_title(query, 60 // len(queries)), parse_math=False)
+        axes.set_xlabel("loss / floor - 1")
+        axes.invert_xaxis()  # to the right: converged
+    panels[0].set(ylabel="of the floor's ten", ylim=(-0.5, 10.5))
     handles = panels[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=4, fontsize=8)
     return figure
 
 
 @styled
-def dimension_curves(table: pd.DataFrame) -> Figure:
-    """Draw what more dimensions bring, from columns dimension, loss, floor and seconds."""
-    first, last = table.iloc[0], table.iloc[-1]
-    figure = new_figure(
-        7, 2.6, f"From {first['dimension']:.0f} to {last['dimension']:.0f} dimensions the floor "
-        f"falls from {first['floor']:.3g} to {last['floor']:.3g}, and the run takes "
-        f"{last['seconds'] / first['seconds']:.1f} times as long.",
-    )  # fmt: skip
-    left, middle, right = figure.subplots(1, 3)
-    left.plot(table["dimension"], table["floor"] / 1e6, "o-", color=GREY)
-    left.set(ylabel="floor, in millions", ylim=(0, None), title="the floor")
-    above = (table["loss"] / table["floor"] - 1).clip(lower=1e-7)
-    middle.plot(table["dimension"], above, "s-", color=BLUE)
-    middle.set(ylabel="loss / floor - 1", yscale="log", title="how far above it")
-    right.plot(table["dimension"], table["seconds"], "o-", color=PALETTE[1])
-    right.set(ylabel="seconds", title="time of the run", ylim=(0, None))
-    for axes in (left, middle, right):
-        axes.set(xlabel="dimension", xscale="log")
-        axes.set_xticks(table["dimension"], table["dimension"])
-        axes.minorticks_off()
-    return figure
-
-
-@styled
-def held_out_scores(scores: pd.DataFrame, finding: str) -> Figure:
-    """Draw scores (columns method, measure, mean, low, high), best by the first measure on top."""
+def held_out_scores(found: Mapping[str, Evaluation], finding: str) -> Figure:
+    """Draw mean recall and NDCG over users with their 95 % intervals, the first method on top."""
     figure = new_figure(7, 2.6, finding)
-    measures = scores["measure"].unique()
-    order = scores[scores["measure"] == measures[0]].sort_values("mean")["method"]
-    panels = figure.subplots(1, len(measures), sharey=True)
-    for axes, measure in zip(panels, measures, strict=True):
-        some = scores[scores["measure"] == measure].set_index("method").loc[order]
-        axes.hlines(range(len(some)), some["low"], some["high"], color=BLUE, lw=2)
-        axes.plot(some["mean"], range(len(some)), "o", color=BLUE)
-        axes.set_yticks(range(len(some)), some.index)
-        axes.set(xlabel=measure, xlim=(0, None))
+    panels, order = figure.subplots(1, 2, sharey=True), range(len(found))[::-1]
+    for axes, name in zip(panels, ("recall", "ndcg"), strict=True):
+        values = [getattr(each, name) for each in found.values()]
+        axes.hlines(order, *np.transpose([*map(bootstrap_interval, values)]), color=BLUE, lw=2)
+        axes.plot([each.mean() for each in values], order, "o", color=BLUE)
+        axes.set_yticks(order, found)
+        axes.set(xlabel=f"{name.replace('ndcg', 'NDCG')}@10", xlim=(0, None))
     return figure
 
 
@@ -165,24 +160,40 @@ PLACES = [
 
 @styled
 def film_map(
-    places: np.ndarray, genres: Sequence[str], named: Mapping[int, str], finding: str
+    places: np.ndarray,
+    films: pd.DataFrame,
+    named: Sequence[int],
+    around: Mapping[int, np.ndarray],
+    finding: str,
 ) -> Figure:
-    """Draw films at places [films, 2], coloured by first genre; names, by row, stand beside some.
+    """Draw films at places [films, 2] twice, coloured by first genre and by year.
 
-    The 8 most frequent genres get a colour.
+    `films` by movieId has title, genres and year. Named films have their names on the left. Around
+    others a ring holds the films nearest to them, given by row, with their names on the right.
     """
-    first = pd.Series(genres)
+    first, year = films["genres"].str.split("|").str[0], films["year"].to_numpy(dtype=float)
     frequent = first.value_counts().index[:8]
-    figure = new_figure(7, 6.4, finding)
-    axes = figure.subplots()
+    figure = new_figure(7, 4.9, finding)
+    left, right = figure.subplots(1, 2)
     for genre, colour in [("other", "#bbbbbb"), *zip(frequent, PALETTE, strict=False)]:
-        chosen = ~first.isin(frequent) if genre == "other" else first == genre
-        axes.plot(*places[chosen].T, ".", color=colour, markersize=3, alpha=0.75, label=genre)
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=5, fontsize=8, markerscale=3, handletextpad=0.1)
+        chosen = (~first.isin(frequent) if genre == "other" else first == genre).to_numpy()
+        left.plot(*places[chosen].T, ".", color=colour, markersize=3, alpha=0.75, label=genre)
+    low, high = np.nanpercentile(year, [5, 95])
+    dots = right.scatter(*places.T, c=year, s=4, cmap="viridis", vmin=low, vmax=high)
+    place = dict(zip(films.index, places, strict=True))
+    for axes, title in ((left, "first genre"), (right, "year of release")):
+        axes.set(xticks=[], yticks=[], title=title)
+        axes.spines[:].set_visible(False)
+        for film, rows in around.items():
+            reach = np.linalg.norm(places[rows] - place[film], axis=1).max()
+            axes.add_patch(Circle(place[film], reach, fill=False, lw=1.5, zorder=2.5))
+    figure.legend(loc="outside lower center", ncols=9, fontsize=7.5, markerscale=3,
+                  handletextpad=0.1, columnspacing=0.8)  # fmt: skip
+    figure.colorbar(dots, ax=right, location="bottom", aspect=40, pad=0.02, extend="both")
     figure.draw_without_rendering()
-    _write_names(axes, [(name, *places[row]) for row, name in named.items()])
+    for axes, some in ((left, named), (right, around)):
+        shown = [film for film in some if film in place]
+        _write_names(axes, [(short_title(films["title"][m], 24), *place[m]) for m in shown])
     return figure
 
 

@@ -6,7 +6,8 @@ Titles are compared without case, accents, punctuation and articles, and the yea
 import difflib
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -170,6 +171,17 @@ def by_cosine_colikes(data: MovieLens, liked: Likes) -> Neighbours:
     return Neighbours(data, liked, "cosine co-likes", liked.matrix.T.tocsr(), cosine=True)
 
 
+def find_films(
+    data: MovieLens, liked: Likes, names: Sequence[Film], must: bool = True
+) -> tuple[int, ...]:
+    """Return the movieIds of films; without `must`, of those among them that can be found."""
+    catalogue, found = by_colikes(data, liked), []
+    for name in names:
+        with nullcontext() if must else suppress(AssignmentError):
+            found.append(catalogue.find(name))
+    return tuple(found)
+
+
 def overlap_at(first: Ids, second: Ids, n: int = 10) -> float:
     """Return the share of the first n ids that two lists have in common, in any order."""
     check_n(n, min(len(first), len(second)), "ids in the shorter list")
@@ -179,6 +191,15 @@ def overlap_at(first: Ids, second: Ids, n: int = 10) -> float:
 def mean_overlap(first: Sequence[Ids], second: Sequence[Ids], n: int = 10) -> float:
     """Return how many of the first n ids two lists have in common, the mean over pairs of lists."""
     return float(np.mean([n * overlap_at(a, b, n) for a, b in zip(first, second, strict=True)]))
+
+
+def in_common(sets: Mapping[int, set[str]], film: int, others: Ids) -> float:
+    """Return how alike the sets (of genres, of tags) of a film and others are: the mean Jaccard.
+
+    Films without a set are left out; where none is left it is NaN.
+    """
+    pairs = [(sets[film], sets[other]) for other in others if film in sets and other in sets]
+    return float(np.mean([len(a & b) / len(a | b) for a, b in pairs])) if pairs else np.nan
 
 
 def short_title(title: str, longest: int = 36) -> str:

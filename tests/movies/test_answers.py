@@ -1,0 +1,45 @@
+"""The answers of the movie notebook are read from kept runs, and one that is missing is said."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from assignment.common import runs
+from assignment.movies import answers, experiments
+from assignment.movies.experiments import Study
+from tests.movies.test_experiments import FEW, study
+
+RECIPE = ("adam", 0.1, 20)
+
+
+@pytest.fixture(autouse=True)
+def records(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "RECORDS", data_folder / "records")
+
+
+def told(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(runs, "_compute", None)
+    return str(answers.answers(study(), {"Adam": RECIPE}, RECIPE, 50, (0,)))
+
+
+def test_no_run_is_started_and_each_line_says_where_to_look(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = told(monkeypatch)
+    assert text.count("not run yet, see") == 7, "the likes are counted without a run"
+    assert text.count("not run yet, see 2.3") == 2
+
+
+def test_the_answers_are_those_of_the_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = study()
+    run, held_out = one.descend(*RECIPE), one.held_out(**FEW)
+    one.descend(*RECIPE, keep_vectors=True)
+    floors = {dim: one.floor(dim, keep_vectors=dim == 50)["value"] for dim in (10, 50, 200)}
+    one.film_map(), one.halves()
+    monkeypatch.setattr(Study, "held_out", lambda *_, **__: held_out)
+    text = told(monkeypatch)
+    assert "not run yet" not in text
+    assert f"Adam {100 * experiments.above_floor(run, floors[50]):.2g} %" in text
+    recall = held_out["recall"][held_out["methods"].tolist().index("EASE")]
+    assert f"EASE {np.mean(recall):.3f}" in text
