@@ -47,12 +47,7 @@ def rate(n: Any, lr: float, head: float) -> float:
 
 
 def small(n: Any) -> list[float]:
-    return [rate(n, *pair) for pair in n.rates if pair[0] <= 0.02]
-
-
-def apart(n: Any, pair: tuple[float, float]) -> float:
-    first, second = (float(result.accuracy()) for result in n.rates[pair])
-    return abs(first - second)
+    return [rate(n, *pair) for pair in n.rates if pair[0] <= 0.02 and pair[1] < 0.1]
 
 
 LARGER = ("64, then 96, then 128 px", "96 px throughout", "128 px, two epochs")
@@ -146,21 +141,31 @@ CLAIMS: list[Claim] = [
     ),
     # 1.3a
     (
-        "From 0.005 to 0.02 all pairs end within two points of each other",
-        lambda n: max(small(n)) - min(small(n)) < 2,
+        "all backbone rates from 0.005 to 0.02 end within one point of each other",
+        lambda n: max(small(n)) - min(small(n)) < 1,
     ),
     (
-        "At 0.05 the first epoch undoes much of what ImageNet taught",
+        "A backbone rate of 0.05 loses several points",
+        lambda n: max(rate(n, 0.05, 0.05), rate(n, 0.05, 0.1)) < min(small(n)) - 3,
+    ),
+    (
+        "the first epoch undoes much of what ImageNet taught",
         lambda n: (
             max(r.history[0, 3] for pair in n.rates for r in n.rates[pair] if pair[0] == 0.05)
             < min(r.history[0, 3] for r in n.rates[0.01, 0.01]) - 0.1
         ),
     ),
     (
-        "several points are lost, more with a faster head, and the seeds differ most",
+        "A head rate of 0.1 is worse at every backbone rate",
+        lambda n: all(rate(n, lr, 0.1) < rate(n, lr, head) for lr, head in n.rates if head < 0.1),
+    ),
+    (
+        "in one run of two at 0.01 it spoilt nearly everything",
         lambda n: (
-            rate(n, 0.05, 0.1) < rate(n, 0.05, 0.05) < min(small(n)) - 3
-            and max(n.rates, key=lambda pair: apart(n, pair))[0] == 0.05
+            min(r.accuracy() for r in n.rates[0.01, 0.1])
+            < 0.6
+            < 0.85
+            < max(r.accuracy() for r in n.rates[0.01, 0.1])
         ),
     ),
     (
