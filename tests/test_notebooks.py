@@ -73,7 +73,7 @@ def test_code_is_short_and_figures_and_tables_are_numbered(path: Path) -> None:
     assert sum(lines) <= 420
     shown = " ".join(str(cell.outputs) for cell in cells)
     for what, pattern in {
-        "Figure": r"'\*\*Figure (\d+)\.\*\* ",
+        "Figure": r"\*\*Figure (\d+)\.\*\* ",
         "Table": r"<caption>Table (\d+)\. ",
     }.items():
         numbers = [int(number) for number in re.findall(pattern, shown)]
