@@ -281,8 +281,3 @@ def test_every_committed_record_is_whole_and_small() -> None:
     for path in folder.glob("*.json"):
         read_run(path)
     assert sum(path.stat().st_size for path in folder.iterdir()) < 8e6
-
-
-def test_the_summary_adds_up(records: Path) -> None:
-    found = [kept(records), kept(records, Config(Part(0.3)), seconds=60.0)] * 2
-    assert runs.summary(found) == "2 runs: 300 s of computing on cpu, kept as recorded."

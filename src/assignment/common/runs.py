@@ -252,14 +252,6 @@ def promote(stand_ins: Collection[str]) -> list[str]:
 # --- for readers ----------------------------------------------------------------------------------
 
 
-def summary(shown: Sequence[Run]) -> str:
-    """Say in one line how many runs are shown, where they ran and how long they took."""
-    found = {run.name: run for run in shown}.values()
-    seconds = sum(run.facts["seconds"] for run in found)
-    devices = ", ".join(sorted({run.facts["device"] for run in found}))
-    return f"{len(found)} runs: {seconds:,.0f} s of computing on {devices}, kept as recorded."
-
-
 def differences(asked: Mapping[str, Any], kept: Mapping[str, Any]) -> list[str]:
     """Name the single values in which two configs differ: recipe.lr is 0.1, recorded 0.2."""
     wanted, known = dict(_leaves(asked)), dict(_leaves(kept))

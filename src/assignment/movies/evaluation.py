@@ -5,12 +5,11 @@ with the likes held out. Most scores are inner products of one row per film (its
 column of the likes), so no movies x movies matrix is needed.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy import linalg, sparse
 
@@ -201,14 +200,3 @@ def bootstrap_interval(values: NDArray[np.float64]) -> tuple[float, float]:
     chosen = np.random.default_rng(0).integers(len(values), size=(2000, len(values)))
     low, high = np.quantile(values[chosen].mean(axis=1), [1 - 0.975, 0.975])
     return float(low), float(high)
-
-
-def summary_table(found: Mapping[str, Evaluation]) -> pd.DataFrame:
-    """One row per ranking: mean recall and NDCG over users, each with its 95 % interval."""
-    rows: list[dict[str, object]] = []
-    for name, result in found.items():
-        rows.append({"ranking": name})
-        for metric, values in (("recall", result.recall), ("NDCG", result.ndcg)):
-            column, (low, high) = f"{metric}@{result.n}", bootstrap_interval(values)
-            rows[-1] |= {column: values.mean(), f"{column} from": low, f"{column} to": high}
-    return pd.DataFrame(rows)
