@@ -115,8 +115,8 @@ def test_a_record_of_other_code_says_so_in_one_line(
     kept(records, source="of other code")
     obtain(experiment, CONFIG), obtain(experiment, CONFIG)
     assert capsys.readouterr().out == (
-        "experiment: its code is not that of the record (commit abc). ASSIGNMENT_MODE=train runs "
-        "it again.\n"
+        "experiment: its code has changed since the record was made (commit abc); "
+        "ASSIGNMENT_MODE=train runs it again.\n"
     )
     assert not done
 

@@ -277,6 +277,7 @@ def test_the_seconds_of_training_add_up_without_those_of_validation(
     *[lambda path, step=step: rewrite(path, step=step) for step in (-1, 3, 9, 13)],
     *[lambda path, rows=rows: rewrite(path, history=[(1.0,) * 4] * rows) for rows in (0, 2, 3)],
     lambda path: rewrite(path, step=16, history=[(1.0,) * 4] * 4),
+    lambda path: rewrite(path, momentum=0.9),
 ])  # fmt: skip
 def test_a_damaged_checkpoint_is_one_sentence(tmp_path: Path, harm: Any) -> None:
     path = tmp_path / "one.pt"
@@ -285,7 +286,19 @@ def test_a_damaged_checkpoint_is_one_sentence(tmp_path: Path, harm: Any) -> None
     harm(path)
     with pytest.raises(AssignmentError) as error:
         fit(path=path)
-    assert str(error.value) == "The checkpoint one.pt is damaged. Delete it to start over."
+    assert str(error.value) == (
+        "The checkpoint one.pt is damaged, or another version of this code wrote it. Delete it to "
+        "start over."
+    )
+
+
+def test_a_linear_layer_computes_in_float32_where_networks_do_not(monkeypatch: Patch) -> None:
+    monkeypatch.setattr(settings, "precision", lambda on: torch.bfloat16)
+    layer, features = nn.Linear(5, 3), torch.randn(4, 5)
+    logits = training.predict_logits(layer, features, lambda inputs, *_: inputs)
+    assert torch.equal(logits, layer(features).detach())
+    rounded = training.predict_logits(nn.Conv2d(3, 2, 1), torch.rand(4, 3, 5, 5), lambda i, *_: i)
+    assert torch.equal(rounded, rounded.bfloat16().float())
 
 
 def test_logits_are_float32_whatever_the_batch() -> None:

@@ -109,8 +109,8 @@ def obtain(experiment: Callable[..., Outcome], config: Any, *inputs: Any) -> Run
         return _compute(asked, experiment, config, *inputs)
     if kept := _find(asked):
         if kept.facts.get("source") not in (None, code.fingerprint(experiment)):
-            change = f"its code is not that of the record (commit {kept.facts['code']})"
-            _tell(asked, [change], "ASSIGNMENT_MODE=train runs it again.")
+            then = f" (commit {kept.facts['code']}); ASSIGNMENT_MODE=train runs it again."
+            _tell(asked, ["its code has changed since the record was made"], then)
         return kept
     with _alone(runs_folder() / f"{asked.name}.lock"):
         if kept := _find(asked):  # another process has done it meanwhile
@@ -283,17 +283,17 @@ def _announce(asked: Run) -> None:
     records = read_all(asked.experiment)
     known = [(differences(asked.config, each.config), each.facts) for each in records]
     if not known:
-        return _tell(asked, ["there is no record of it"], "Running it now.")
+        return _tell(asked, ["there is no record of it"], ". Running it now.")
     different, facts = min(known, key=lambda one: len(one[0]))
     took = f"{duration(facts['seconds'])} on {facts['device']} ({facts['machine']})"
-    _tell(asked, different, f"Running it now; the recorded run took {took}.")
+    _tell(asked, different, f". Running it now; the recorded run took {took}.")
 
 
 def _tell(asked: Run, different: Sequence[str], then: str) -> None:
     if (asked.experiment, *different) not in _told:
         _told.add((asked.experiment, *different))
         more = f" and {len(different) - 3} more" if len(different) > 3 else ""
-        report(f"{asked.experiment}: {'; '.join(different[:3])}{more}. {then}")
+        report(f"{asked.experiment}: {'; '.join(different[:3])}{more}{then}")
 
 
 def duration(seconds: float) -> str:

@@ -131,10 +131,13 @@ def forward_cost(shape: Sequence[int]) -> float:
     return shape[0] * ((shape[-1] / 224) ** 2 if len(shape) == 4 else 1e-3)
 
 
-def autocast(on: torch.device) -> torch.autocast:
-    """Compute products in bfloat16 where the device gains from it, see `settings.precision`."""
+def autocast(on: torch.device, images: bool = True) -> torch.autocast:
+    """Compute products in bfloat16 where the device gains from it, see `settings.precision`.
+
+    A linear layer on features would gain nothing, and its logits would be rounded.
+    """
     lower = settings.precision(on)
-    return torch.autocast(on.type, lower, enabled=lower is not torch.float32)
+    return torch.autocast(on.type, lower, enabled=images and lower is not torch.float32)
 
 
 def weights_from_environment() -> Path | None:

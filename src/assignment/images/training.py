@@ -135,7 +135,7 @@ def training_step(
     model: nn.Module, optimizer: Optimizer, images: Tensor, labels: Tensor, smoothing: float = 0.0
 ) -> Tensor:
     """Take one training step; return its summed loss and number of correct predictions."""
-    with resnet.autocast(images.device):
+    with resnet.autocast(images.device, images.ndim == 4):
         logits = model(images).float()
     loss = functional.cross_entropy(logits, labels, label_smoothing=smoothing)
     optimizer.zero_grad()
@@ -168,7 +168,7 @@ def predict_logits(
 ) -> Tensor:
     """Return the logits of a model in eval mode, float32 [N, classes], on the CPU."""
     model.eval()
-    with torch.inference_mode(), resnet.autocast(inputs.device):
+    with torch.inference_mode(), resnet.autocast(inputs.device, inputs.ndim == 4):
         logits = []
         for part in inputs.split(batch):
             prepared = transform(part, None, 0)
@@ -251,12 +251,15 @@ class _TrainingState:
 
     def load(self, path: Path) -> None:
         damaged = AssignmentError(
-            f"The checkpoint {files.display_path(path)} is damaged. Delete it to start over."
+            f"The checkpoint {files.display_path(path)} is damaged, or another version of this "
+            "code wrote it. Delete it to start over."
         )
         content = path.read_bytes()
         if hashlib.sha256(content[32:]).digest() != content[:32]:
             raise damaged
         state = torch.load(io.BytesIO(content[32:]), self.totals.device, weights_only=True)
+        if state.keys() != {*self.numbers, *self.parts}:  # written by other code
+            raise damaged
         first = len(state["history"]) * self.per_epoch  # step of the epoch that was under way
         if not first <= state["step"] <= min(first + self.per_epoch, self.steps):
             raise damaged
