@@ -335,7 +335,8 @@ def _other_targets(
     }
     found = {}
     for name, target in targets.items():
-        best, vectors = embedding.find_floor_of(target, dim), np.zeros((len(known), dim))
+        best = embedding.find_floor_of(target, dim)
+        vectors = np.zeros((len(known), best.vectors.shape[1]))  # fewer where films are fewer
         vectors[known] = best.vectors
         squares = np.square(target)
         found[name] = (
