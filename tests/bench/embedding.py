@@ -1,19 +1,24 @@
 """How much faster, and in how much less memory, the fast cost is than the literal one.
 
 One step is cost and gradient at d = 50 in float32 over all liked films (needs the real data); the
-literal form is the dense cost through autograd, as the notebook prints it.
+literal form is the dense cost through autograd, as the notebook prints it. Where the library
+`implicit` is installed, which the project does not need, an epoch of its ALS stands beside both the
+step and the notebook's own iALS.
 """
 
+import importlib.util
 import statistics
 import timeit
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor
 
 from assignment.common import settings
-from assignment.movies import movielens
+from assignment.movies import evaluation, movielens
 from assignment.movies.cost import build_cost, literal_cost
 from assignment.movies.movielens import Likes
 from tests.bench.table import Comparison, compare, forget_peak, in_a_child, peak_mebibytes
@@ -58,10 +63,28 @@ def memory_growth(form: str) -> float:
     return peak_mebibytes() - before
 
 
+def als_epochs(likes: Likes) -> dict[str, Step]:
+    """Prepare an epoch of iALS, users and films once each, here and in the library `implicit`."""
+    alpha, regularisation = 5.0, 30.0
+    films = 0.1 * np.random.default_rng(0).normal(size=(len(likes.movies), DIM))
+
+    def here() -> None:
+        users = evaluation._least_squares(likes.matrix, films, alpha, regularisation)
+        evaluation._least_squares(likes.matrix.T.tocsr(), users, alpha, regularisation)
+
+    if importlib.util.find_spec("implicit") is None:
+        return {}
+    library = importlib.import_module("implicit.cpu.als").AlternatingLeastSquares(
+        DIM, regularisation, alpha, use_cg=False, iterations=1, num_threads=torch.get_num_threads()
+    )
+    table = sparse.csr_matrix(likes.matrix.astype(np.float32))
+    return {"iALS": here, "implicit": lambda: library.fit(table, show_progress=False)}
+
+
 def comparisons(rounds: int) -> list[Comparison]:
-    """Compare a step of the fast form with one of the literal form."""
+    """Compare a step of the fast form with one of the literal form, and with an epoch of ALS."""
     likes = movielens.build_likes(movielens.load())
-    steps = {form: build_form(form, likes) for form in ("fast", "literal")}
+    steps = {form: build_form(form, likes) for form in ("fast", "literal")} | als_epochs(likes)
     for step in steps.values():
         step()
 
@@ -73,7 +96,12 @@ def comparisons(rounds: int) -> list[Comparison]:
 
     what, dense = f"a step of the embeddings, d = {DIM}", "the literal dense cost"
     peak = f"{what}: growth of peak memory"
-    return [
-        compare(what, dense, "ms", rounds, milliseconds, "fast", "literal"),
+    made = [
+        compare(what, dense, "ms", rounds, milliseconds, "fast", "literal", 150),
         compare(peak, dense, "MiB", 2, mebibytes, "fast", "literal"),
     ]
+    if "implicit" in steps:
+        epoch, library = f"an epoch of iALS, d = {DIM}", "an epoch of ALS in the library implicit"
+        made.append(compare(what, library, "ms", rounds, milliseconds, "fast", "implicit"))
+        made.append(compare(epoch, library, "ms", rounds, milliseconds, "iALS", "implicit"))
+    return made

@@ -25,6 +25,7 @@ class Comparison:
     unit: str  # "images/s", of which more is better; of any other less is
     ours: list[float]  # round by round
     theirs: list[float]
+    hoped: float | None = None  # the ratio that was hoped for before anything was measured
 
     @property
     def ratios(self) -> list[float]:
@@ -46,11 +47,12 @@ class Comparison:
 
 def compare(
     what: str, against: str, unit: str, rounds: int,
-    measure: Callable[[Any], float], ours: Any, theirs: Any,
+    measure: Callable[[Any], float], ours: Any, theirs: Any, hoped: float | None = None,
 ) -> Comparison:  # fmt: skip
     """Measure both in turn, round by round: a busy machine slows both alike."""
     pairs = [(measure(ours), measure(theirs)) for _ in range(rounds)]
-    return Comparison(what, against, unit, *map(list, zip(*pairs, strict=True)))
+    us, them = map(list, zip(*pairs, strict=True))
+    return Comparison(what, against, unit, us, them, hoped)
 
 
 def forget_peak() -> float:

@@ -69,7 +69,7 @@ def test_a_run_comes_back_as_it_was_and_is_not_done_again(
     assert again["count"] == 1
     assert again["loss"].dtype == first["loss"].dtype
     assert repr(again) == f"{again.name}: 0 s on {again.facts['device']}"
-    assert capsys.readouterr().out == "experiment: there is no record of it. Running it now.\n"
+    assert capsys.readouterr().out == "experiment has no record. Running it now.\n"
     assert not records.exists(), "a run never writes a committed record"
 
 
@@ -112,11 +112,11 @@ def test_a_record_of_other_code_says_so_in_one_line(
     kept(records, source=code.fingerprint(experiment))
     obtain(experiment, CONFIG)
     assert capsys.readouterr().out == ""
-    kept(records, source="of other code")
+    name = kept(records, source="of other code").name
     obtain(experiment, CONFIG), obtain(experiment, CONFIG)
     assert capsys.readouterr().out == (
-        "experiment: its code has changed since the record was made (commit abc); "
-        "ASSIGNMENT_MODE=train runs it again.\n"
+        f"The code behind some of the kept runs has changed since (the first: {name}, commit "
+        "abc); ASSIGNMENT_MODE=train runs them again.\n"
     )
     assert not done
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from assignment.common import runs, settings
 from assignment.common.files import Source, sha256
 from assignment.common.settings import AssignmentError
-from assignment.images import cifar10, experiments, labels, resnet, sample, training
+from assignment.images import cifar10, experiments, labels, predictions, resnet, sample, training
 from assignment.images.answers import answers
 from assignment.images.cifar10 import Cifar10, Split
 from assignment.images.experiments import Plan, Result
@@ -267,8 +267,8 @@ def test_the_answers_start_no_run_and_then_say_what_came_out(
     recorded: Path, monkeypatch: Patch
 ) -> None:
     data, plan, seeds = tiny(), Plan(RECIPE, sizes=(32,)), (0, 1)
-    before = answers(data, SMALL, RECIPE, plan, seeds).text
-    assert before.count("not run yet, see 1.") == 5
+    before = answers(data, SMALL, RECIPE, plan, plan, seeds).text
+    assert before.count("not run yet, see 1.") == 10
     assert not list(recorded.glob("*.json"))
     one, two = torch.tensor([0]), torch.tensor([1])
     evidence = LabelEvidence(one, two, torch.tensor([[1, 4, 0, 0]]), two)
@@ -276,8 +276,10 @@ def test_the_answers_start_no_run_and_then_say_what_came_out(
     layer = probe(data, final=True)
     tuned = [finetune(data, replace(RECIPE, seed=seed), final=True) for seed in seeds]
     experiments.label_audit(data, [layer, tuned[0]])
-    after = answers(data, SMALL, RECIPE, plan, seeds).text
-    assert "not run yet" not in after
+    after = answers(data, SMALL, RECIPE, plan, plan, seeds).text
+    assert [word for word in after.split() if word.startswith("1.")] == ["1.4", "1.5"], "not run"
+    fifties = [set(predictions.surest_errors(result.predictions["test"])) for result in tuned]
+    assert f"{len(fifties[0] & fifties[1])} of the {len(fifties[0])} surest errors" in after
     mean = np.mean([result.accuracy("test") for result in tuned])
     for text in (f"**{layer.accuracy('test'):.2%}**", f"**{mean:.2%}** ± ", "(2 seeds)"):
         assert text in after

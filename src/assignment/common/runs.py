@@ -12,7 +12,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -30,7 +30,7 @@ from assignment.common.settings import PROJECT, AssignmentError, Mode, report
 
 RECORDS = PROJECT / "data" / "records"
 _only_kept: ContextVar[bool] = ContextVar("only_kept", default=False)
-_told: set[tuple[str, ...]] = set()  # of twenty runs that differ alike from the records one is told
+_told: set[str] = set()  # of twenty runs that differ alike from the records one is told
 
 
 class NotRunError(AssignmentError):
@@ -109,8 +109,10 @@ def obtain(experiment: Callable[..., Outcome], config: Any, *inputs: Any) -> Run
         return _compute(asked, experiment, config, *inputs)
     if kept := _find(asked):
         if kept.facts.get("source") not in (None, code.fingerprint(experiment)):
-            then = f" (commit {kept.facts['code']}); ASSIGNMENT_MODE=train runs it again."
-            _tell(asked, ["its code has changed since the record was made"], then)
+            _report_once(
+                "code", "The code behind some of the kept runs has changed since (the first: "
+                f"{kept.name}, commit {kept.facts['code']}); ASSIGNMENT_MODE=train runs them again."
+            )  # fmt: skip
         return kept
     with _alone(runs_folder() / f"{asked.name}.lock"):
         if kept := _find(asked):  # another process has done it meanwhile
@@ -138,6 +140,8 @@ def _find(asked: Run) -> Run | None:
 
 def _compute(asked: Run, experiment: Callable[..., Outcome], config: Any, *inputs: Any) -> Run:
     started = time.monotonic()
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
     try:
         outcome = experiment(config, *inputs)
     except KeyboardInterrupt:
@@ -283,17 +287,20 @@ def _announce(asked: Run) -> None:
     records = read_all(asked.experiment)
     known = [(differences(asked.config, each.config), each.facts) for each in records]
     if not known:
-        return _tell(asked, ["there is no record of it"], ". Running it now.")
+        return _report_once(asked.experiment, f"{asked.experiment} has no record. Running it now.")
     different, facts = min(known, key=lambda one: len(one[0]))
+    more = f" and {len(different) - 3} more" if len(different) > 3 else ""
     took = f"{duration(facts['seconds'])} on {facts['device']} ({facts['machine']})"
-    _tell(asked, different, f". Running it now; the recorded run took {took}.")
+    _report_once(
+        f"{asked.experiment} {different}", f"{asked.experiment}: {'; '.join(different[:3])}{more}. "
+        f"Running it now; the recorded run took {took}.",
+    )  # fmt: skip
 
 
-def _tell(asked: Run, different: Sequence[str], then: str) -> None:
-    if (asked.experiment, *different) not in _told:
-        _told.add((asked.experiment, *different))
-        more = f" and {len(different) - 3} more" if len(different) > 3 else ""
-        report(f"{asked.experiment}: {'; '.join(different[:3])}{more}{then}")
+def _report_once(about: str, text: str) -> None:
+    if about not in _told:
+        _told.add(about)
+        report(text)
 
 
 def duration(seconds: float) -> str:
@@ -313,7 +320,7 @@ def describe_machine(seconds: float) -> dict[str, Any]:
         "torch": torch.__version__,
         "numpy": np.__version__,
         "code": code.commit(),
-    }
+    } | ({"GPU MiB": torch.cuda.max_memory_allocated(on) >> 20} if on.type == "cuda" else {})
 
 
 def processor() -> str:

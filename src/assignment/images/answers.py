@@ -1,78 +1,125 @@
 """The answers of the CIFAR-10 notebook, a line for each question, from the runs that are kept."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from assignment.common.runs import duration
 from assignment.common.tables import Notice, answers_table
+from assignment.images import experiments as ex
 from assignment.images import predictions
 from assignment.images.cifar10 import Cifar10
-from assignment.images.experiments import (
-    Plan,
-    Result,
-    finetune,
-    label_audit,
-    linear_probe,
-    mean_accuracy,
-    spread,
-    total_seconds,
-)
+from assignment.images.experiments import Plan, Result
 from assignment.images.labels import AUDITED
 from assignment.images.linear import FeatureSet
+from assignment.images.predictions import Predictions
 from assignment.images.training import Recipe
 
 
 def answers(
-    data: Cifar10, features: FeatureSet, logistic: Recipe, plan: Plan, seeds: Sequence[int]
+    data: Cifar10,
+    features: FeatureSet,
+    logistic: Recipe,
+    plan: Plan,
+    equal: Plan,
+    seeds: Sequence[int],
 ) -> Notice:
     """Answer each question in a line, for what the notebook chose; no run is started."""
+    short = replace(logistic, epochs=logistic.epochs // 2)
 
     def frozen() -> Result:
-        return linear_probe(data, features, logistic, final=True)
+        return ex.linear_probe(data, features, logistic, final=True)
 
     def tuned() -> list[Result]:
-        return [finetune(data, plan.vary(seed=seed), final=True) for seed in seeds]
+        return [ex.finetune(data, plan.vary(seed=seed), final=True) for seed in seeds]
 
     def accuracy(results: Sequence[Result]) -> str:
-        mean, images = mean_accuracy(results), len(results[0].predictions["test"].labels)
+        mean, images = ex.mean_accuracy(results), len(results[0].predictions["test"].labels)
         low, high = predictions.wilson_interval(mean, images)
         interval = f"95 % interval over images {low:.2%} to {high:.2%}"
-        return f"**{mean:.2%}**{spread(results)} of the test images ({interval})"
+        return f"**{mean:.2%}**{ex.spread(results)} of the test images ({interval})"
 
-    def compared() -> predictions.Comparison:
-        return predictions.compare(frozen().predictions["test"], tuned()[0].predictions["test"])
+    def surest_error(found: Predictions) -> str:
+        image = predictions.most_confident(found, ~found.correct, 1)[0]
+        label, named = (data.classes[int(of[image])] for of in (found.labels, found.predicted))
+        sure = found.log_confidence[image].exp()
+        return f"the surest error names a picture of class {label} {named}, with {sure:.1%}"
+
+    def shared_errors() -> str:
+        tested = [result.predictions["test"] for result in tuned()]
+        fifties = [set(predictions.surest_errors(found)) for found in tested]
+        same = f"{len(set.intersection(*fifties))} of the {len(fifties[0])} surest errors"
+        return f"{surest_error(tested[0])}; {same} are the same under {len(seeds)} seeds"
+
+    def corrected() -> str:
+        changed = predictions.compare(*(m.predictions["test"] for m in (frozen(), tuned()[0])))
+        gone = 1 - (1 - ex.mean_accuracy(tuned())) / (1 - frozen().accuracy("test"))
+        moved = f"{len(changed.corrected)} images are corrected, {len(changed.lost)} lost"
+        return f"{gone:.0%} of the errors go; {moved} (seed {seeds[0]})"
 
     def cost() -> str:
-        times = [[frozen()], tuned()]
-        minutes = [duration(sum(map(total_seconds, each)) / len(each)) for each in times]
-        learned = [f"{each[0].facts['trainable parameters']:,}" for each in times]
+        both = [frozen()], tuned()
+        times = [duration(sum(map(ex.total_seconds, each)) / len(each)) for each in both]
+        learned = [f"{each[0].facts['trainable parameters']:,} parameters" for each in both]
+        frozen_cost, tuned_cost = map(" and ".join, zip(times, learned, strict=True))
+        return f"{frozen_cost} frozen, {tuned_cost} finetuned, on {both[1][0].facts['device']}"
+
+    def when() -> str:
+        gain = 100 * (ex.mean_accuracy(tuned()) - frozen().accuracy("test"))
         return (
-            f"{minutes[0]} and {learned[0]} parameters frozen, {minutes[1]} and {learned[1]} "
-            f"finetuned, on {times[1][0].facts['device']}"
+            f"finetuning where one task matters, for {gain:.1f} points more; frozen features where "
+            "many tasks share the images, or time is short"
+        )
+
+    def strategies() -> str:
+        gentle = equal.vary(lr=plan.recipe.lr, head_lr=equal.recipe.lr)
+        tried = {
+            "everything": gentle,
+            "the last stage and the head": replace(gentle, trainable="layer4"),
+            "everything, from scratch": replace(equal, pretrained=False),
+            "the head alone": replace(equal, trainable="fc"),
+        }
+        reached = [f"{name} {ex.finetune(data, p).accuracy():.1%}" for name, p in tried.items()]
+        return f"of the validation images: {', '.join(reached)}"
+
+    def mistakes() -> str:
+        size, few = features.sizes[0], 5_000
+        right, small = (
+            ex.linear_probe(data, FeatureSet((pixels,)), short, first=few).accuracy()
+            for pixels in (size, 32)
+        )
+        moving = ex.batchnorm_mistake(data, size, short, few).accuracy()
+        return (
+            f"images of 32 instead of {size} pixels {100 * (right - small):.0f} points, BatchNorm "
+            f"in train mode {100 * (right - moving):.0f}"
         )
 
     def disputed() -> str:
-        counts = label_audit(data, [frozen(), tuned()[0]])["counts"]
+        counts = ex.label_audit(data, [frozen(), tuned()[0]])["counts"]
         (some, errors), (right, images) = (counts[1][AUDITED.index(n)] for n in AUDITED[:3:2])
         return (
             f"{some} of {errors} errors of the finetuned network are on labels that human raters "
             f"reject; with these corrected or left out it reaches {right / images:.2%}"
         )
 
+    uses = {"learn from": data.train, "choose by": data.validation, "test with": data.test}
+    images = ", ".join(f"{len(split):,} to {use}" for use, split in uses.items())
     return answers_table({
+        "1.1 The data: CIFAR-10": [("How many images?", lambda: images)],
         "1.2a Frozen features and logistic regression": [
             ("How far do frozen features carry?", lambda: accuracy([frozen()])),
         ],
-        "1.3a Finetuning": [("How far does finetuning get?", lambda: accuracy(tuned()))],
-        "1.3c Comparison": [
-            (
-                "What does finetuning correct?",
-                lambda: (
-                    f"{1 - (1 - mean_accuracy(tuned())) / (1 - frozen().accuracy('test')):.0%} of "
-                    f"the errors go; {len(compared().corrected)} images are corrected, "
-                    f"{len(compared().lost)} lost (seed {seeds[0]})"
-                ),
-            ),
-            ("What does it cost?", cost),
+        "1.2b The most confident predictions of the frozen model": [
+            ("Where is it sure and wrong?", lambda: surest_error(frozen().predictions["test"])),
         ],
+        "1.3a Finetuning": [("How far does finetuning get?", lambda: accuracy(tuned()))],
+        "1.3b The most confident predictions of the finetuned model": [
+            ("Where is it sure and wrong?", shared_errors),
+        ],
+        "1.3c Comparison": [
+            ("What does finetuning correct?", corrected), ("What does it cost?", cost),
+            ("When which?", when),
+        ],
+        "1.4 Strategies on one equal budget": [("What should learn?", strategies)],
+        "1.5 What the common mistakes cost": [("What do they cost?", mistakes)],
         "1.6 How far the confidences can be trusted": [("Are the errors errors?", disputed)],
     })  # fmt: skip

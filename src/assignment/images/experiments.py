@@ -507,3 +507,15 @@ def spread(seeds: Sequence[Result]) -> str:
         return ""
     deviation = np.std([result.accuracy("test") for result in seeds], ddof=1)
     return f" ± {100 * deviation:.2f} ({len(seeds)} seeds)"
+
+
+def minutes_to(accuracy: float, seeds: Sequence[Result]) -> str:
+    """Write after how many minutes of training seeds reach a validation accuracy, the mean."""
+    epochs = [np.flatnonzero(result.history[:, 3] >= accuracy) for result in seeds]
+    reached = [
+        result.facts["seconds by epoch"][epoch[0]] / 60
+        for result, epoch in zip(seeds, epochs, strict=True)
+        if len(epoch)
+    ]
+    took = f"{np.mean(reached):.0f} min" if reached else "never"
+    return f"{accuracy:.0%}: {took} ({len(reached)} of {len(seeds)} seeds)"

@@ -97,6 +97,12 @@ def top_incorrect(predictions: Predictions, label: int, by_predicted: bool = Fal
     return most_confident(predictions, ~predictions.correct & (of_class == label))
 
 
+def surest_errors(predictions: Predictions) -> list[int]:
+    """Return the five most confident errors on images of each class."""
+    classes = range(predictions.logits.shape[1])
+    return [image for label in classes for image in top_incorrect(predictions, label)]
+
+
 def wilson_interval(share: float, count: int) -> tuple[float, float]:
     """Return the 95 % Wilson interval of a share of `count` images."""
     found = stats.binomtest(round(share * count), count).proportion_ci(method="wilson")
