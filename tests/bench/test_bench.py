@@ -14,7 +14,7 @@ def test_a_ratio_says_how_many_times_better_round_by_round() -> None:
     more = Comparison("a", "b", "images/s", [30.0, 50.0], [10.0, 25.0])
     less = Comparison("a", "b", "ms", [2.0, 4.0], [6.0, 20.0])
     assert (more.ratios, less.ratios) == ([3.0, 2.0], [3.0, 5.0])
-    expected = {"what": "a", "against": "b", "unit": "ms", "rounds": 2}
+    expected = {"what": "a", "against": "b", "unit": "ms", "rounds": 2, "hoped": None}
     numbers = {"ours": 3.0, "theirs": 13.0, "ratio": 4.0, "lowest": 3.0, "highest": 5.0}
     assert less.row() == expected | numbers
 

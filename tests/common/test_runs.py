@@ -106,17 +106,31 @@ def test_of_many_runs_that_differ_alike_one_is_told(
     assert capsys.readouterr().out.count("\n") == 1
 
 
-def test_a_record_of_other_code_says_so_in_one_line(
-    records: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("folder", "rendered", "told"), [
+    ("records", "", True),
+    ("records", "now", False),  # a maintainer looked at the notebooks since
+    ("records", "before", True),
+    ("runs", "now", True),
+])  # fmt: skip
+def test_a_run_of_other_code_says_so_in_one_line(
+    records: Path, capsys: pytest.CaptureFixture[str], folder: str, rendered: str, told: bool
 ) -> None:
-    kept(records, source=code.fingerprint(experiment))
+    now = code.fingerprint(experiment)
+    place = records if folder == "records" else runs.runs_folder()
+    obtain(experiment, replace(CONFIG, sizes=(9,)))
+    kept(place, source=now)
     obtain(experiment, CONFIG)
-    assert capsys.readouterr().out == ""
-    name = kept(records, source="of other code").name
+    assert "code" not in capsys.readouterr().out
+    name = kept(place, source="of other code").name
+    if rendered:
+        records.mkdir(exist_ok=True)
+        sources = {"experiment": now if rendered == "now" else "of yet another"}
+        (records / runs.SOURCES).write_text(json.dumps(sources), "utf-8")
+    done.clear()
     obtain(experiment, CONFIG), obtain(experiment, CONFIG)
-    assert capsys.readouterr().out == (
-        f"The code behind some of the kept runs has changed since (the first: {name}, commit "
-        "abc); ASSIGNMENT_MODE=train runs them again.\n"
+    assert capsys.readouterr().out == told * (
+        f"The code has changed since some of these runs (the first: {name}, commit abc); "
+        "ASSIGNMENT_MODE=train runs them again.\n"
     )
     assert not done
 

@@ -9,9 +9,10 @@ from typing import Any
 import nbformat
 import pytest
 
-from assignment.common import runs
+from assignment.common import code, runs
 from assignment.common.figures import Figure
 from assignment.common.settings import AssignmentError
+from assignment.images import experiments
 from assignment.movies import movielens
 from assignment.publish import figures, pages, readme, rendering
 
@@ -33,6 +34,10 @@ def project(monkeypatch: pytest.MonkeyPatch, data_folder: Path) -> Path:
     (data_folder / "empty.csv").touch()
     files = {"empty.csv": hashlib.sha256().hexdigest()}
     monkeypatch.setattr(rendering, "PROJECT", root)
+    monkeypatch.setattr(runs, "RECORDS", root / "records")
+    (root / "records").mkdir()
+    for name in ("finetune-1.json", "descent-1.json", "bench-1.json"):
+        (root / "records" / name).touch()
     monkeypatch.setattr(rendering, "ARCHIVES", [replace(movielens.ARCHIVE, folder="", files=files)])
     monkeypatch.setattr(readme, "update", lambda path: (path / "README.md").write_text("tables"))
     monkeypatch.setattr(figures, "readme_picture", Figure)
@@ -47,6 +52,9 @@ def test_render_writes_outputs_and_replaces_figures(project: Path) -> None:
     names = sorted(path.name for path in project.glob("figures/*"))
     assert names == ["01_new.png", "bench_growth.png", "readme.png"]
     assert (project / "README.md").read_text() == "tables"
+    sources = runs.rendered_with()
+    assert sources.keys() == {"finetune", "descent"}
+    assert sources["finetune"] == code.fingerprint(experiments._finetune)
 
 
 @pytest.mark.needs("git")
@@ -68,6 +76,7 @@ def test_a_refused_or_failed_render_changes_nothing(
         rendering.render()
     assert (project / "notebooks" / "one.ipynb").read_bytes() == before
     assert (project / "figures" / "01_old.png").exists()
+    assert runs.rendered_with() == {}
 
 
 def test_the_other_tasks_report_what_they_made(

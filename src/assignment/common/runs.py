@@ -29,6 +29,7 @@ from assignment.common.files import display_path, write_if_possible, write_whole
 from assignment.common.settings import PROJECT, AssignmentError, Mode, report
 
 RECORDS = PROJECT / "data" / "records"
+SOURCES = "sources.json"  # beside the records, see `rendered_with`
 _only_kept: ContextVar[bool] = ContextVar("only_kept", default=False)
 _told: set[str] = set()  # of twenty runs that differ alike from the records one is told
 
@@ -108,11 +109,7 @@ def obtain(experiment: Callable[..., Outcome], config: Any, *inputs: Any) -> Run
     if settings.mode() is Mode.SAMPLE:
         return _compute(asked, experiment, config, *inputs)
     if kept := _find(asked):
-        if kept.facts.get("source") not in (None, code.fingerprint(experiment)):
-            _report_once(
-                "code", "The code behind some of the kept runs has changed since (the first: "
-                f"{kept.name}, commit {kept.facts['code']}); ASSIGNMENT_MODE=train runs them again."
-            )  # fmt: skip
+        _tell_of_other_code(kept, code.fingerprint(experiment))
         return kept
     with _alone(runs_folder() / f"{asked.name}.lock"):
         if kept := _find(asked):  # another process has done it meanwhile
@@ -280,6 +277,23 @@ def _leaves(config: Any, place: str = "") -> Iterator[tuple[str, str]]:
 def _shown(leaves: Mapping[str, str], place: str) -> str:
     text = leaves.get(place, "the default")
     return text if len(text) <= 20 else f'{text[:17]}..."'
+
+
+def rendered_with() -> dict[str, str]:
+    """Return the fingerprint of each experiment's code when the notebooks were last rendered."""
+    path = RECORDS / SOURCES
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
+def _tell_of_other_code(kept: Run, now: str) -> None:
+    """Say that the code has changed since a run; since the last rendering, if it is committed."""
+    fresh = (runs_folder() / f"{kept.name}.json").is_file()
+    unchanged = not fresh and rendered_with().get(kept.experiment) == now
+    if kept.facts.get("source") not in (None, now) and not unchanged:
+        _report_once(
+            "code", f"The code has changed since some of these runs (the first: {kept.name}, "
+            f"commit {kept.facts['code']}); ASSIGNMENT_MODE=train runs them again.",
+        )  # fmt: skip
 
 
 def _announce(asked: Run) -> None:

@@ -1,6 +1,7 @@
 """What the READMEs say of results and of speed, written from the records and from nothing else."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from assignment.common.settings import AssignmentError
 from assignment.images import predictions, resnet
 from assignment.images.experiments import mean_accuracy, minutes_to, read_result, spread
 
-PAGES = ("README.md", "tests/README.md")
+PAGES = ("README.md", "tests/README.md", "data/README.md")
 MATTER = {  # rows of the benchmark: those against these
     "the literal dense cost",
     "the bare network on a resident batch",
@@ -111,7 +112,28 @@ def speed_that_matters() -> str:
     return _speed(facts, [row for row in facts["rows"] if row["against"] in MATTER])
 
 
+def records_table() -> str:
+    """Return how many records there are of each experiment, where they ran and by which code."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for path in sorted(runs.RECORDS.glob("*-*.json")):
+        run = runs.read_run(path)
+        found.setdefault(run.experiment, []).append(run.facts)
+    now, rows = runs.rendered_with(), []
+    for experiment, facts in found.items():
+        code = Counter(
+            "not recorded" if "source" not in each
+            else "as it is" if each["source"] == now.get(experiment) else "before a change"
+            for each in facts
+        )  # fmt: skip
+        where = {str(each.get("processor", "processor not recorded")) for each in facts}
+        commits = ", ".join(sorted({each["code"][:7] for each in facts}))
+        since = ", ".join(f"{count} {what}" for what, count in code.items())
+        rows.append([experiment, f"**{len(facts)}**", "; ".join(sorted(where)), commits, since])
+    return _table(["experiment", "records", "computed on", "commits", "its code"], rows)
+
+
 WRITTEN = {
+    "records": records_table,
     "first sentence": first_sentence,
     "results": results_table,
     "speed": speed_that_matters,
