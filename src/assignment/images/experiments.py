@@ -467,7 +467,7 @@ def comparison_table(results: Mapping[str, Sequence[Result]], caption: str) -> T
             "training time": f"{np.mean([total_seconds(each) for each in seeds]) / 60:.0f} min",
             "trainable parameters": f"{facts['trainable parameters']:,}",
             "images per second": f"{facts['inputs per second']:.0f}",
-            "computed on": ", ".join(facts.get(key, f"{key} not recorded") for key in WHERE),
+            "computed on": "; ".join(dict.fromkeys(map(computed_on, seeds))),
         })  # fmt: skip
     return Table(pd.DataFrame(rows), caption)
 
@@ -491,6 +491,11 @@ def trials_table(trials: Mapping[str, Sequence[Result]], what: str, caption: str
     return Table(frame, caption)
 
 
+def computed_on(result: Result) -> str:
+    """Write on what a model was trained, as far as its run tells it."""
+    return ", ".join(result.facts.get(key, f"{key} not recorded") for key in WHERE)
+
+
 def mean_accuracy(seeds: Sequence[Result], split: str = "test") -> float:
     """Return the mean accuracy of the same recipe with several seeds."""
     return float(np.mean([result.accuracy(split) for result in seeds]))
@@ -511,11 +516,12 @@ def spread(seeds: Sequence[Result]) -> str:
 
 def minutes_to(accuracy: float, seeds: Sequence[Result]) -> str:
     """Write after how many minutes of training seeds reach a validation accuracy, the mean."""
-    epochs = [np.flatnonzero(result.history[:, 3] >= accuracy) for result in seeds]
+    timed = [result for result in seeds if "seconds by epoch" in result.facts]  # older have none
+    epochs = [np.flatnonzero(result.history[:, 3] >= accuracy) for result in timed]
     reached = [
         result.facts["seconds by epoch"][epoch[0]] / 60
-        for result, epoch in zip(seeds, epochs, strict=True)
+        for result, epoch in zip(timed, epochs, strict=True)
         if len(epoch)
     ]
     took = f"{np.mean(reached):.0f} min" if reached else "never"
-    return f"{accuracy:.0%}: {took} ({len(reached)} of {len(seeds)} seeds)"
+    return f"{accuracy:.0%}: {took} ({len(reached)} of {len(timed)} timed seeds)"
