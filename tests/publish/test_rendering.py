@@ -14,7 +14,7 @@ from assignment.common.figures import Figure
 from assignment.common.settings import AssignmentError
 from assignment.images import experiments
 from assignment.movies import movielens
-from assignment.publish import figures, pages, readme, rendering
+from assignment.publish import explore, figures, pages, readme, rendering
 
 DRAW = "import os, pathlib; folder = pathlib.Path(os.environ['ASSIGNMENT_FIGURES'])"
 SAVE = "folder.mkdir(parents=True); (folder / '01_new.png').write_bytes(b'new')"
@@ -86,10 +86,11 @@ def test_the_other_tasks_report_what_they_made(
     monkeypatch.setattr(runs, "promote", lambda _: next(promoted))
     for function in ("build", "build_pdf"):
         monkeypatch.setattr(pages, function, lambda folder: [folder / "one"])
+    monkeypatch.setattr(explore, "build", lambda folder: [folder / "two"])
     for task in ("keep", "keep", "html", "pdf"):
         rendering.TASKS[task]()
     assert capsys.readouterr().out.splitlines() == [
         "Kept: one, two", "There are no fresh runs; see `make train`.",
-        "Pages, to be opened from disk: build/site/one", "Printed: build/pdf/one",
-        "Pages, to be opened from disk: build/site/one",
+        "Pages, to be opened from disk: build/site/one, build/site/two", "Printed: build/pdf/one",
+        "Pages, to be opened from disk: build/site/one, build/site/two",
     ]  # fmt: skip

@@ -87,7 +87,9 @@ def film_data() -> dict[str, Any]:
         "components": _pack(np.round(vectors / np.where(longest, longest, 1) * 32767), "<i2"),
         "longest": _pack(longest, "<f4"),
         "mapped": _pack(np.searchsorted(ids, mapped), "<u2"),
-        "places": _pack(np.round((places - places.min(0)) / np.ptp(places, axis=0).max() * 65535), "<u2"),
+        "places": _pack(
+            np.round((places - places.min(0)) / np.ptp(places, axis=0).max() * 65535), "<u2"
+        ),
         "examples": np.searchsorted(ids, study.films).tolist(),
         "likes": [_training(data, threshold, mapped, ids) for threshold in THRESHOLDS],
         "spelling": {
@@ -202,9 +204,9 @@ def _draw_sprite(images: torch.Tensor) -> str:
     rows = -(-len(images) // ACROSS)
     sheet = np.zeros((rows * ACROSS, 32, 32, 3), dtype=np.uint8)
     sheet[: len(images)] = images.permute(0, 2, 3, 1).numpy()
-    sheet = sheet.reshape(rows, ACROSS, 32, 32, 3).swapaxes(1, 2).reshape(rows * 32, -1, 3)
+    grid = sheet.reshape(rows, ACROSS, 32, 32, 3).swapaxes(1, 2).reshape(rows * 32, -1, 3)
     file = io.BytesIO()
-    Image.fromarray(sheet).save(file, "PNG", optimize=True)
+    Image.fromarray(grid).save(file, "PNG", optimize=True)
     return base64.b64encode(file.getvalue()).decode()
 
 

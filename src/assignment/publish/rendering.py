@@ -19,7 +19,7 @@ from assignment.images import cifar10, resnet
 from assignment.images import experiments as image_experiments
 from assignment.movies import experiments as movie_experiments
 from assignment.movies import movielens
-from assignment.publish import pages, readme
+from assignment.publish import explore, pages, readme
 
 ARCHIVES = (cifar10.ARCHIVE, movielens.ARCHIVE)
 
@@ -83,7 +83,8 @@ def keep() -> None:
 
 def html() -> None:
     """Write the pages into build/site/."""
-    made = pages.build(PROJECT / "build" / "site")
+    site = PROJECT / "build" / "site"
+    made = pages.build(site) + explore.build(site)
     report(f"Pages, to be opened from disk: {', '.join(map(display_path, made))}")
 
 

@@ -134,7 +134,6 @@ function showConfusion() {
     });
     const share = Math.round(75 * Math.sqrt(number / most));
     made.style.background = `color-mix(in srgb, var(--shade) ${share}%, var(--paper))`;
-    made.style.color = share > 50 ? "var(--paper)" : "var(--ink)";
     return element("td", {}, made);
   };
   const heads = classes.map(name => element("th", { scope: "col" }, element("span", { textContent: name })));
