@@ -199,13 +199,15 @@ def prove_cost(driver: Any, films: Films) -> Iterator[str]:
         expected, slope = cost.build_cost(liked).cost_and_gradient(V)
         found, gradient = driver.execute_script(script, V.ravel().tolist(), dim)
         apart = abs(found / expected.item() - 1)
-        turned = (torch.tensor(gradient).view_as(slope) - slope).norm() / slope.norm()
+        turned = (
+            torch.tensor(gradient, dtype=slope.dtype).view_as(slope) - slope
+        ).norm() / slope.norm()
         if not max(apart, turned) < 1e-9:
             yield f"d = {dim}: cost {apart:.1e} and gradient {turned:.1e} apart"
 
 
 def prove_optimisers(driver: Any, films: Films) -> Iterator[str]:
-    """The loss after 300 steps from the package's own start."""
+    """The losses of 300 steps from the package's own start, to the last."""
     _, liked = films
     step = embedding.largest_stable_step(liked)
     start = embedding.random_start(len(liked.movies), 10).double().ravel().tolist()
@@ -219,8 +221,9 @@ def prove_optimisers(driver: Any, films: Films) -> Iterator[str]:
     for name, lr in rates.items():
         losses = driver.execute_script(script, name, lr, start)
         expected = embedding.fit(liked, 10, name, lr, 300)
-        if len(losses) != 301 or not abs(losses[-1] / expected.final - 1) < 1e-3:
-            yield f"{name}: {losses[-1]:,.0f}, expected {expected.final:,.0f}"
+        apart = np.abs(np.append(losses, losses[-1]) / [*expected.losses, expected.final] - 1)
+        if not apart.max() < 1e-3:
+            yield f"{name}: losses {apart.max():.1e} apart, after {apart.argmax()} steps"
 
 
 def prove_floors(driver: Any, films: Films) -> Iterator[str]:
@@ -280,7 +283,7 @@ ODD = [
     *("Star Wars", "I, Robot", "L'Avventura", "Avventura", "the", "", "(1995)", "Das Boot", "Boot"),
     *("Postman, The (Postino, Il)", "il postino", "Hamlet", "hamlet (1996)", "Jules & Jim"),
     *("Jules and Jim", "Æon Flux", "aeon flux", "nosuchfilm", "101 dalmatians"),
-    *("Three Colors: Blue", "Trois couleurs: Bleu", "Cinderella (1950)", "War of the Worlds", "Straße"),
+    *("Three Colors: Blue", "Trois couleurs: Bleu", "Cinderella (1950)", "Straße"),
 ]  # fmt: skip
 
 
