@@ -45,7 +45,7 @@ train: $(INSTALLED) ## execute both notebooks with every long run done again, in
 keep: $(INSTALLED) ## promote fresh runs from data/runs/ to data/records/
 	@$(PY) -m assignment keep
 
-html: $(INSTALLED) ## web pages from the committed notebooks, into build/site/
+html: $(INSTALLED) ## web pages from the committed notebooks, and two to try things on, into build/site/
 	@$(PY) -m assignment html
 
 pdf: $(INSTALLED) ## the committed notebooks as PDF, into build/pdf/ (needs Chromium)

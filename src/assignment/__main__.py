@@ -5,7 +5,7 @@ python -m assignment notebooks    execute both notebooks into build/
 python -m assignment train        execute them with every long run done again, into data/runs/
 python -m assignment render       execute both notebooks for good: committed outputs and figures
 python -m assignment keep         promote fresh runs to data/records/
-python -m assignment html         web pages from the committed notebooks, into build/site/
+python -m assignment html         web pages from the committed notebooks, and two to try things on
 python -m assignment pdf          the notebooks as PDF, into build/pdf/ (needs Chromium)
 """
 

@@ -15,7 +15,7 @@ from assignment.common import figures, runs, settings
 from assignment.common.runs import Run
 from assignment.common.settings import AssignmentError, report
 from assignment.publish import readme
-from tests.bench import embedding, growth, images, start
+from tests.bench import embedding, growth, images, live, start
 from tests.bench.table import in_a_child
 
 
@@ -30,6 +30,8 @@ def measure(quick: bool) -> Run:
     comparisons += images.comparisons(rounds, 1 if quick else 3)
     report("Measuring how the embeddings grow with the data ...")
     sizes = [in_a_child("growth", f"measure({n})") for n in growth.SCALES[: 2 if quick else 4]]
+    report("Measuring the page of the films in a browser ...")
+    in_browser = live.steps_per_second()
     arrays = {}
     for number, one in enumerate(comparisons):
         arrays[f"{number} ours"] = np.array(one.ours)
@@ -39,6 +41,7 @@ def measure(quick: bool) -> Run:
         "precision": str(settings.precision(settings.device())).removeprefix("torch."),
         "rows": [one.row() for one in comparisons],
         "growth": sizes,
+        "steps per second in a browser": {f"{d}": speed for d, speed in in_browser.items()},
         "slope": growth.slope(sizes),
         "slope by likes and numbers": growth.slope(sizes, embedding.DIM),
     }

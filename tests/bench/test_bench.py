@@ -1,12 +1,15 @@
 """The benchmark: its arithmetic, the data it makes up, and that what it kept is what is shown."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from assignment.common import runs, settings
 from assignment.movies import movielens
-from tests.bench import embedding, growth, start
+from assignment.publish import explore, pages, readme
+from tests.bench import embedding, growth, live, start
 from tests.bench.table import Comparison, in_a_child
 
 
@@ -57,6 +60,25 @@ def test_starting_is_compared_with_everything_imported(monkeypatch: pytest.Monke
         code = start.to_first_figure(notebook)
         compile(code, notebook, "exec")
         assert code.count("save_figure(") == 1
+
+
+def test_without_a_browser_its_steps_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "BROWSERS", ())
+    assert live.steps_per_second() == {}
+    (kept,) = runs.read_all("bench")
+    for speeds, said in ({}, None), ({"5": 400.4, "10": 200}, "takes 400 at d = 5, 200 at d = 10 "):
+        facts = {**kept.facts, "steps per second in a browser": speeds}
+        table = readme.speed_table(replace(kept, facts=facts))
+        assert said in table if said else "browser" not in table
+
+
+@pytest.mark.long
+@pytest.mark.needs("browser")
+@pytest.mark.usefixtures("sample_mode")
+def test_the_page_of_the_films_is_measured_in_each_dimension() -> None:
+    speeds = live.steps_per_second()
+    assert [*speeds] == [*explore.DIMENSIONS]
+    assert min(speeds.values()) > 1
 
 
 def test_what_was_kept_follows_from_its_numbers_and_the_figure_from_it() -> None:

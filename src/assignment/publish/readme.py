@@ -98,11 +98,13 @@ def speed_table(measured: Run | None = None) -> str:
     ]
     tuned = [read_result(run) for run in kept("finetune", final=True)]
     soon = ", ".join(minutes_to(accuracy, tuned) for accuracy in (0.95, 0.96))
+    browser = facts.get("steps per second in a browser", {}).items()
+    paces = ", ".join(f"{speed:.0f} at d = {dim}" for dim, speed in browser)
     return (
         f"{_speed(facts, facts['rows'])} Finetuning until a validation accuracy of {soon}. Growth "
         f"with the data: {'; '.join(sizes)}. The time of a step grows with the power "
         f"{facts['slope']:.2f} of the likes, or {facts['slope by likes and numbers']:.2f} of likes "
-        "+ 50 x films."
+        "+ 50 x films." + (f" Steps a second in a browser: {paces}." if paces else "")
     )
 
 

@@ -624,7 +624,7 @@ function showRuns() {
 function drawChart() {
   const chart = byId("chart"), { width, height } = chart.getBoundingClientRect();
   if (!width) return;
-  const left = 78, bottom = 40, top = 10, right = 12;
+  const left = 78, bottom = 40, top = 10, right = 16;
   const shown = training.runs.filter(run => run.losses.length);
   const inside = share => Math.log10(Math.min(Math.max(share, 1e-4), 1e6));
   const lines = shown.map(run => run.losses.map(loss =>
@@ -640,9 +640,9 @@ function drawChart() {
     parts.push(svg("line", { class: "grid", x1: left, x2: width - right, y1: y(power), y2: y(power) }));
     parts.push(svg("text", { x: left - 8, y: y(power) + 4, "text-anchor": "end" }, `${share} %`));
   }
-  for (const share of [0, 0.25, 0.5, 0.75, 1]) {
-    const step = Math.round(share * steps), anchor = share === 1 ? "end" : "middle";
-    parts.push(svg("text", { x: x(step), y: height - bottom + 18, "text-anchor": anchor }, step));
+  const apart = [10, 25, 50, 100, 200].find(each => steps / each <= 5);
+  for (let step = 0; step <= steps; step += apart) {
+    parts.push(svg("text", { x: x(step), y: height - bottom + 18, "text-anchor": "middle" }, step));
   }
   parts.push(svg("text", { x: (left + width) / 2, y: height - 4, "text-anchor": "middle" }, "steps"));
   lines.forEach((powers, k) => {
