@@ -470,6 +470,47 @@ def test_a_worker_trains_while_the_page_answers(driver: Any, built: dict[str, Pa
 
 @pytest.mark.long
 @pytest.mark.needs("browser")
+def test_a_film_on_the_map_is_shown_by_mouse_and_by_touch(
+    driver: Any, built: dict[str, Path]
+) -> None:
+    open_page(driver, built["films"])
+    place = """
+        const [x, y] = project(dots[arguments[0]]), frame = byId("map").getBoundingClientRect();
+        return [x + frame.x, y + frame.y];
+    """
+    apart = """
+        const [x, y] = project(dots[arguments[0]]);
+        const [right, down] = project(dots.find(dot => dot.film === state.film));
+        return Math.hypot(right - x, down - y);
+    """
+    driver.execute_script("byId('map').scrollIntoView()")
+    for dot, send in ((3, click), (60, touch)):
+        send(driver, *driver.execute_script(place, dot))
+        assert driver.execute_script(apart, dot) < 3, "that film, or one that it lies upon"
+    hover(driver, *driver.execute_script(place, 100))
+    assert text(driver, "tip").endswith((" like", " likes"))
+    driver.execute_script("byId('closer').click()")
+    assert driver.execute_script("return Math.hypot(...middle()) > 0 && view.zoom > 1")
+
+
+def hover(driver: Any, x: float, y: float) -> None:
+    point = {"type": "mouseMoved", "x": x, "y": y}
+    driver.execute_cdp_cmd("Input.dispatchMouseEvent", point)
+
+
+def click(driver: Any, x: float, y: float) -> None:
+    for kind in ("mousePressed", "mouseReleased"):
+        point = {"type": kind, "x": x, "y": y, "button": "left", "clickCount": 1}
+        driver.execute_cdp_cmd("Input.dispatchMouseEvent", point)
+
+
+def touch(driver: Any, x: float, y: float) -> None:
+    for kind, points in (("touchStart", [{"x": x, "y": y}]), ("touchEnd", [])):
+        driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+
+@pytest.mark.long
+@pytest.mark.needs("browser")
 def test_everything_is_reached_with_the_keyboard(driver: Any, built: dict[str, Path]) -> None:
     from axe_core_python.selenium import Axe
     from selenium.webdriver import ActionChains, Keys

@@ -2,7 +2,9 @@
 "use strict";
 
 const EACH = 120; // tiles that are shown at once
-const START = { model: "both", truth: "", predicted: "", least: "0", most: "100", evidence: "", order: "surest" };
+const START = {
+  model: "both", truth: "", predicted: "", least: "0", most: "100", evidence: "", order: "surest",
+};
 const FAULTY = { both: [0, 1], 0: [0], 1: [1], corrected: [0], lost: [1] }; // models whose errors count
 
 let data, images, errors, sheet; // sheet: the sprite, all images in one
@@ -15,7 +17,8 @@ async function start() {
   sheet.src = `data:image/png;base64,${data.sprite}`;
   await sheet.decode();
   images = readImages();
-  errors = images.flatMap(image => [0, 1].filter(model => !image.right[model]).map(model => ({ image, model })));
+  errors = images.flatMap(image => [{ image, model: 0 }, { image, model: 1 }])
+    .filter(({ image, model }) => !image.right[model]);
   byId("tools").hidden = false;
   for (const [k, name] of data.classes.entries()) {
     for (const field of ["truth", "predicted"]) byId(field).append(new Option(name, k));
@@ -23,9 +26,11 @@ async function start() {
   const known = "copies" in data;
   byId("evidence").disabled = !known;
   byId("unknown").hidden = known;
-  const wrong = [0, 1].map(model => errors.filter(error => error.model === model).length);
-  byId("summary").textContent = `Of ${count(data.tested, "test image")} the frozen features get ${wrong[0].toLocaleString("en")} wrong, `
-    + `the finetuned network ${wrong[1].toLocaleString("en")}. Here is each of these errors. The confidence is the probability that the model gives to the class it names.`;
+  const [frozen, tuned] = [0, 1].map(model => errors.filter(error => error.model === model).length);
+  byId("summary").textContent = `Of ${count(data.tested, "test image")} the frozen features get `
+    + `${frozen.toLocaleString("en")} wrong, the finetuned network ${tuned.toLocaleString("en")}. `
+    + "Here is each of these errors. The confidence is the probability that the model gives to the "
+    + "class it names.";
   byId("filter").oninput = () => show(readForm());
   byId("filter").onsubmit = event => event.preventDefault();
   byId("filter").onreset = event => { event.preventDefault(); show(START); };
@@ -43,7 +48,8 @@ function readImages() {
   const copies = "copies" in data ? unpack(data.copies, Uint8Array) : [];
   const rejected = new Set(data.rejected);
   return [...numbers].map((number, place) => {
-    const probabilities = logits.map(all => softmax(all.subarray(place * classes, (place + 1) * classes)));
+    const own = all => all.subarray(place * classes, (place + 1) * classes);
+    const probabilities = logits.map(all => softmax(own(all)));
     const predicted = probabilities.map(some => some.indexOf(Math.max(...some)));
     return {
       number, place, truth: truth[place], probabilities, predicted,
@@ -95,7 +101,7 @@ function openAddress() {
   for (const name of Object.keys(START)) {
     const field = byId(name);
     field.value = asked[name];
-    if (!field.value || field.value !== asked[name]) field.value = START[name]; // the field takes no such value
+    if (field.value !== asked[name]) field.value = START[name]; // it takes no such value
   }
   show(readForm());
 }
@@ -106,7 +112,8 @@ function show(filter) {
   for (const [name, value] of Object.entries(state)) {
     if (byId(name).value !== value) byId(name).value = value;
   }
-  writeAddress(Object.fromEntries(Object.entries(state).filter(([name, value]) => value !== START[name])));
+  const changed = Object.entries(state).filter(([name, value]) => value !== START[name]);
+  writeAddress(Object.fromEntries(changed));
   shown = EACH;
   showConfusion();
   showTiles();
@@ -120,28 +127,31 @@ function showConfusion() {
     counts[image.truth][image.predicted[model]] += 1;
   }
   const most = Math.max(1, ...counts.flat());
-  const chosen = (truth, predicted) => state.truth === String(truth) && state.predicted === String(predicted);
+  const isChosen = (truth, predicted) =>
+    state.truth === String(truth) && state.predicted === String(predicted);
   const entry = [Number(state.truth || 0), Number(state.predicted || 0)]; // where Tab comes in
   if (entry[0] === entry[1]) entry[1] = entry[0] ? 0 : 1;
-  const cell = (truth, predicted) => {
-    if (truth === predicted) return element("td", { textContent: "·" });
-    const number = counts[truth][predicted], made = element("button", {
-      type: "button", textContent: number || "", tabIndex: truth === entry[0] && predicted === entry[1] ? 0 : -1,
-      "aria-pressed": chosen(truth, predicted), id: `cell-${truth}-${predicted}`,
+  const countCell = (truth, predicted) => {
+    if (truth === predicted) return cell("·");
+    const number = counts[truth][predicted], pressed = isChosen(truth, predicted);
+    const made = element("button", {
+      id: `cell-${truth}-${predicted}`, type: "button", textContent: number || "",
+      tabIndex: truth === entry[0] && predicted === entry[1] ? 0 : -1, "aria-pressed": pressed,
       "aria-label": `${classes[truth]} taken for ${classes[predicted]}: ${number}`,
-      onclick: () => press(truth, predicted, chosen(truth, predicted)),
+      onclick: () => press(truth, predicted, pressed),
       onkeydown: event => moveFocus(event, truth, predicted),
     });
     const share = Math.round(75 * Math.sqrt(number / most));
     made.style.background = `color-mix(in srgb, var(--shade) ${share}%, var(--paper))`;
     return element("td", {}, made);
   };
-  const heads = classes.map(name => element("th", { scope: "col" }, element("span", { textContent: name })));
+  const heads = classes.map(name =>
+    element("th", { scope: "col" }, element("span", { textContent: name })));
   byId("confusion").replaceChildren(
     element("thead", {}, element("tr", {}, element("td"), ...heads)),
     element("tbody", {}, ...classes.map((name, truth) => element("tr", {},
       element("th", { scope: "row", textContent: name }),
-      ...classes.map((_, predicted) => cell(truth, predicted))))));
+      ...classes.map((_, predicted) => countCell(truth, predicted))))));
 }
 
 function press(truth, predicted, pressed) {
@@ -150,10 +160,10 @@ function press(truth, predicted, pressed) {
 }
 
 function moveFocus(event, truth, predicted) {
-  const way = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+  const way = ARROWS[event.key];
   if (!way) return;
   event.preventDefault();
-  const step = times => byId(`cell-${truth + times * way[0]}-${predicted + times * way[1]}`);
+  const step = times => byId(`cell-${truth + times * way[1]}-${predicted + times * way[0]}`);
   (step(1) ?? step(2))?.focus(); // the diagonal has no errors
 }
 
@@ -177,18 +187,18 @@ function showMore() {
   byId("tiles").children[first].firstChild.focus();
 }
 
-const sureness = share => (share > 0.9999 ? "> 99.99\u00a0%" : `${(100 * share).toFixed(share > 0.99 ? 2 : 0)}\u00a0%`);
+const sureness = share => (share > 0.9999 ? "> 99.99\u00a0%" : percent(share, share > 0.99 ? 2 : 0));
 
 function makeTile({ image, model }) {
   const predicted = data.classes[image.predicted[model]], truth = data.classes[image.truth];
-  const sure = sureness(image.confidence[model]);
+  const sure = sureness(image.confidence[model]), name = data.models[model];
   const picture = element("canvas", { width: 32, height: 32, "aria-hidden": "true" });
   paint(picture, image);
   return element("li", {}, element("button", {
     type: "button", onclick: () => open(image),
-    "aria-label": `Test image ${image.number}, ${truth}: taken for ${predicted}, ${sure}, ${data.models[model]}`,
+    "aria-label": `Test image ${image.number}, ${truth}: taken for ${predicted}, ${sure}, ${name}`,
   }, picture, element("b", { textContent: `${predicted} ${sure}` }), `is ${truth}`,
-  element("span", { className: "soft", textContent: data.models[model].split(" ")[0] })));
+  element("span", { className: "soft", textContent: name.split(" ")[0] })));
 }
 
 function paint(canvas, { place }) {
@@ -202,21 +212,15 @@ function open(image) {
   byId("enlarged").setAttribute("aria-label", `The image, ${truth}, enlarged`);
   paint(byId("enlarged"), image);
   byId("detail-facts").textContent = describe(image);
-  const order = data.classes.map((_, k) => k).sort((a, b) => image.probabilities[1][b] - image.probabilities[1][a]);
-  const head = ["class", ...data.models].map(text => element("th", { scope: "col", textContent: text }));
-  const rows = order.map(k => element("tr", {},
-    element("th", { scope: "row", textContent: data.classes[k] + (k === image.truth ? " (true)" : "") }),
-    ...image.probabilities.map(some => bar(some[k]))));
-  byId("probabilities").replaceChildren(
-    element("caption", { textContent: "Probabilities of all classes" }),
-    element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...rows));
+  const [, tuned] = image.probabilities, order = [...tuned.keys()].sort((a, b) => tuned[b] - tuned[a]);
+  const rows = order.map(k => {
+    const name = data.classes[k] + (k === image.truth ? " (true)" : "");
+    const bars = image.probabilities.map(some => barCell(percent(some[k], 2), some[k]));
+    return element("tr", {}, element("th", { scope: "row", textContent: name }), ...bars);
+  });
+  const names = ["class", ...data.models];
+  fillTable(byId("probabilities"), "Probabilities of all classes", names, rows);
   byId("detail").showModal();
-}
-
-function bar(share) {
-  const shade = element("i", { "aria-hidden": "true" });
-  shade.style.width = `${100 * share}%`;
-  return element("td", { className: "score" }, shade, element("span", { textContent: `${(100 * share).toFixed(2)} %` }));
 }
 
 // What others found about an image, in sentences.
@@ -224,11 +228,12 @@ function describe(image) {
   const said = [];
   if (image.votes) {
     const [other, given, theirs, neither, both] = image.votes, name = data.classes[other];
-    said.push(`Of five human raters ${given} chose the label ${data.classes[image.truth]}, ${theirs} ${name}, ${both} both, ${neither} neither`
+    said.push(`Of five human raters ${given} chose the label ${data.classes[image.truth]}, `
+      + `${theirs} ${name}, ${both} both and ${neither} neither`
       + `${image.rejected ? ": its label is rejected" : ""}.`);
   }
   if (image.copy) said.push("The training images hold a near-copy of it.");
   return said.join(" ");
 }
 
-const ready = start();
+const ready = begins(start);

@@ -7,6 +7,7 @@ const WORDS = { sgd: "gradient descent", momentum: "momentum", nesterov: "Nester
 const MOST_RUNS = 6; // that are compared
 
 let films, likes, vectors; // what the page carries; a film is its place in the list by movieId
+let ten; // the nearest to the film that is shown, with their scores
 const state = { film: 0, ranking: "cosine", colour: "genre" };
 
 async function start() {
@@ -51,8 +52,8 @@ function show(change) {
   writeAddress({ film: films.ids[state.film], ranking: state.ranking, colour: state.colour });
   showFilm();
   drawMap();
-  if ("film" in change) training.follow();
-  else drawChart();
+  if (training.current) send({ film: state.film });
+  drawChart();
 }
 
 const likesOf = film => likes.n[likes.columnOf.get(film)] ?? 0;
@@ -104,7 +105,8 @@ function find(query) {
   const ending = query.match(rules.year)?.[0].trim() ?? "";
   const names = spellings(query.replace(rules.year, ""));
   const called = new Set(names.flatMap(name => bySpelling.get(name) ?? []));
-  const namesakes = [...called].sort((a, b) => a - b).filter(film => films.titles[film].endsWith(ending));
+  const namesakes = [...called].sort((a, b) => a - b)
+    .filter(film => films.titles[film].endsWith(ending));
   const exact = namesakes.filter(film => films.titles[film] === query.trim());
   const matches = exact.length ? exact : namesakes;
   const liked = matches.filter(film => likes.columnOf.has(film));
@@ -201,7 +203,8 @@ function nearest(film, ranking) {
 }
 
 function showFilm() {
-  const { film, ranking } = state, ten = nearest(film, ranking);
+  const { film, ranking } = state;
+  ten = nearest(film, ranking);
   const fans = countColikes(likes, likes.columnOf.get(film)), cosines = score(film, "cosine");
   const genres = films.genresOf[film], named = some => some.map(one => films.genres[one]).join(", ");
   byId("film-title").textContent = films.titles[film];
@@ -210,29 +213,20 @@ function showFilm() {
     ? `${named(genres)}; ${count(likesOf(film), "like")}${place}.`
     : `${named(genres)}. Nobody who liked it liked another film, so its vector has no direction.`;
   const own = ranking !== "cosine", most = Math.max(...ten.map(one => Math.abs(one.score)), 1e-9);
-  const heads = ["", "film", ...(own ? [ranking] : []), "cosine", "likes", "in common"];
-  const head = heads.map(text => element("th", { scope: "col", textContent: text || "#" }));
+  const digits = ranking === "co-likes" ? 0 : 3;
   const rows = ten.map((one, k) => {
     const column = likes.columnOf.get(one.film), both = fans[column];
+    const known = Number.isFinite(cosines[column]);
     const shared = named(films.genresOf[one.film].filter(genre => genres.includes(genre)));
     return element("tr", {},
-      element("td", { textContent: k + 1 }),
-      element("td", {}, filmButton(one.film)),
-      ...(own ? [bar(one.score, most, ranking === "co-likes" ? 0 : 3)] : []),
-      own ? element("td", { className: "number", textContent: cosines[column].toFixed(3) })
-        : bar(one.score, most, 3),
-      element("td", { className: "number", textContent: likesOf(one.film) }),
-      element("td", { textContent: count(both, "fan") + (shared && `; ${shared}`) }));
+      cell(k + 1), element("td", {}, filmButton(one.film)),
+      barCell(one.score.toFixed(digits), one.score / most),
+      ...(own ? [cell(known ? cosines[column].toFixed(3) : "-", "number")] : []),
+      cell(likesOf(one.film), "number"), cell(count(both, "fan") + (shared && `; ${shared}`)));
   });
-  byId("ten").replaceChildren(
-    element("caption", { textContent: `Nearest by ${byId("ranking").selectedOptions[0].text}` }),
-    element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...rows));
-}
-
-function bar(value, most, digits) {
-  const shade = element("i", { "aria-hidden": "true" });
-  shade.style.width = `${Math.max(0, 100 * value / most)}%`;
-  return element("td", { className: "score" }, shade, element("span", { textContent: value.toFixed(digits) }));
+  const names = ["#", "film", ranking, ...(own ? ["cosine"] : []), "likes", "in common"];
+  const caption = `Nearest by ${byId("ranking").selectedOptions[0].text}`;
+  fillTable(byId("ten"), caption, names, rows);
 }
 
 // --- the map -------------------------------------------------------------------------------------
@@ -255,9 +249,9 @@ function startMap() {
     const here = at(event);
     if (dragged && view.zoom > 1) {
       dragged.moved = Math.max(dragged.moved, Math.hypot(here.x - dragged.x, here.y - dragged.y));
-      const reach = mapScale();
       if (dragged.moved > 4) {
-        look(view.zoom, dragged.view.x - (here.x - dragged.x) / reach, dragged.view.y - (here.y - dragged.y) / reach);
+        const right = (here.x - dragged.x) / mapScale(), down = (here.y - dragged.y) / mapScale();
+        look(view.zoom, dragged.view.x - right, dragged.view.y - down);
       }
     } else hover(event.pointerType === "touch" ? -1 : dotAt(here, 10), here);
   };
@@ -321,7 +315,7 @@ function hover(dot, { x, y } = {}) {
 
 // An arrow goes to the nearest film on that side; where the film has no place, to one in the middle.
 function onMapKey(event) {
-  const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+  const way = ARROWS[event.key];
   const zoom = { "+": 1.6, "=": 1.6, "-": 1 / 1.6 }[event.key];
   if (zoom) look(view.zoom * zoom, ...middle());
   if (!way) return;
@@ -353,23 +347,25 @@ function drawMap() {
   }
   pen.globalAlpha = 1;
   const dotOf = film => dots.find(dot => dot.film === film), own = dotOf(state.film);
-  const ten = nearest(state.film, state.ranking).map(({ film }, k) => ({ dot: dotOf(film), rank: k + 1 }));
   pen.strokeStyle = pen.fillStyle = ink;
   pen.font = `bold 12px ${colour("sans")}`;
-  for (const { dot, rank } of ten.filter(one => one.dot)) {
+  ten.forEach(({ film }, k) => {
+    const dot = dotOf(film);
+    if (!dot) return;
     const [x, y] = project(dot);
     pen.lineWidth = 1;
     if (own) line(pen, project(own), [x, y]);
     ring(pen, [x, y], size + 2, 1.5);
-    write(pen, String(rank), x + size + 3, y - size, ink, paper);
-  }
+    write(pen, String(k + 1), x + size + 3, y - size, ink, paper);
+  });
   if (view.hover >= 0) ring(pen, project(dots[view.hover]), size + 2, 2);
   if (!own) return;
   const [x, y] = project(own), title = films.titles[own.film], room = canvas.clientWidth;
   pen.fillStyle = ink;
   disc(pen, [x, y], size + 2);
   pen.font = `bold 14px ${colour("sans")}`;
-  write(pen, title, Math.max(4, Math.min(x - pen.measureText(title).width / 2, room - pen.measureText(title).width - 4)), y - 12, ink, paper);
+  const width = pen.measureText(title).width;
+  write(pen, title, Math.max(4, Math.min(x - width / 2, room - width - 4)), y - 12, ink, paper);
 }
 
 function disc(pen, [x, y], radius) {
@@ -403,33 +399,38 @@ function write(pen, text, x, y, ink, paper) {
   pen.restore();
 }
 
-// The colour of each film, and the legend that says what it means.
+// What gives each film its colour; the legend says what it means.
 function shading() {
-  const legend = byId("legend");
-  if (state.colour === "genre") {
-    const first = film => films.genresOf[film][0], counts = new Map();
-    for (const { film } of dots) counts.set(first(film), (counts.get(first(film)) ?? 0) + 1);
-    const frequent = [...counts.keys()].sort((a, b) => counts.get(b) - counts.get(a)).slice(0, FEW);
-    const shades = new Map(frequent.map((genre, k) => [genre, colour(`c${k}`)])), other = colour("other");
-    const items = [...shades].map(([genre, shade]) => [films.genres[genre], shade]);
-    legend.replaceChildren(...[...items, ["other", other]].map(([name, shade]) => swatch(name, shade)));
-    return film => shades.get(first(film)) ?? other;
-  }
-  const value = state.colour === "year" ? film => films.years[film] : film => Math.log(likesOf(film));
-  const known = dots.map(dot => dot.film).filter(film => films.years[film]).sort((a, b) => value(a) - value(b));
+  if (state.colour === "genre") return shadeByGenre();
+  if (state.colour === "year") return shadeByNumber(film => films.years[film]);
+  return shadeByNumber(likesOf, Math.log);
+}
+
+function shadeByGenre() {
+  const first = film => films.genresOf[film][0], counts = new Map(), other = colour("other");
+  for (const { film } of dots) counts.set(first(film), (counts.get(first(film)) ?? 0) + 1);
+  const frequent = [...counts.keys()].sort((a, b) => counts.get(b) - counts.get(a)).slice(0, FEW);
+  const shades = new Map(frequent.map((genre, k) => [genre, colour(`c${k}`)]));
+  const swatches = [...shades].map(([genre, shade]) => swatch(films.genres[genre], shade));
+  byId("legend").replaceChildren(...swatches, swatch("other", other));
+  return film => shades.get(first(film)) ?? other;
+}
+
+// From the lowest number to the highest, but for a twentieth on either side; 0 is not known.
+function shadeByNumber(number, scale = value => value) {
+  const known = dots.map(dot => number(dot.film)).filter(Boolean).sort((a, b) => a - b);
   const low = known[Math.floor(0.05 * known.length)], high = known[Math.floor(0.95 * known.length)];
-  const stops = ["few", "some", "many"].map(name => parseColour(colour(name))), other = colour("other");
+  const shades = ["few", "some", "many"].map(colour), other = colour("other");
   const ramp = element("i", { className: "ramp" });
-  ramp.style.background = `linear-gradient(to right, ${["few", "some", "many"].map(colour).join(", ")})`;
-  const said = film => (state.colour === "year" ? films.years[film] : likesOf(film));
-  legend.replaceChildren(element("span", {}, `up to ${said(low)}`, ramp, `${said(high)} and more`));
+  ramp.style.background = `linear-gradient(to right, ${shades})`;
+  byId("legend").replaceChildren(element("span", {}, `up to ${low}`, ramp, `${high} and more`));
+  const parts = shades.map(shade => [1, 3, 5].map(from => parseInt(shade.slice(from, from + 2), 16)));
   return film => {
-    if (state.colour === "year" && !films.years[film]) return other;
-    const span = value(high) - value(low) || 1;
-    const share = 2 * Math.min(Math.max((value(film) - value(low)) / span, 0), 1);
-    const from = stops[Math.min(Math.floor(share), 1)], to = stops[Math.min(Math.floor(share), 1) + 1];
-    const mix = from.map((part, k) => Math.round(part + (to[k] - part) * (share - Math.min(Math.floor(share), 1))));
-    return `rgb(${mix})`;
+    if (!number(film)) return other;
+    const span = scale(high) - scale(low) || 1;
+    const share = 2 * Math.min(Math.max((scale(number(film)) - scale(low)) / span, 0), 1);
+    const from = Math.min(Math.floor(share), 1);
+    return `rgb(${parts[from].map((part, k) => part + (parts[from + 1][k] - part) * (share - from))})`;
   };
 }
 
@@ -439,11 +440,9 @@ function swatch(name, shade) {
   return element("span", {}, dot, name);
 }
 
-const parseColour = text => [1, 3, 5].map(from => parseInt(text.slice(from, from + 2), 16));
-
 // --- training ------------------------------------------------------------------------------------
 
-const training = { runs: [], current: null, worker: null, going: false, follow: () => {} };
+const training = { runs: [], current: null, worker: null, going: false, begun: 0 };
 
 function startTraining() {
   for (const { threshold } of films.likes) {
@@ -457,7 +456,10 @@ function startTraining() {
     begin(MOST_STEPS);
   };
   byId("pause").onclick = () => send({ steps: training.going ? 0 : MOST_STEPS });
-  byId("step").onclick = () => (training.current && !training.current.diverged ? send({ steps: 1 }) : begin(1));
+  byId("step").onclick = () => {
+    if (training.current && !training.current.diverged) send({ steps: 1 });
+    else begin(1);
+  };
   byId("reset").onclick = reset;
   byId("forget").onclick = () => {
     training.runs = training.runs.filter(run => run === training.current);
@@ -469,7 +471,6 @@ function startTraining() {
   };
   byId("rate").oninput = byId("threshold").onchange = sayRate;
   byId("rate").value = defaultRate();
-  training.follow = () => training.current && send({ film: state.film });
   new ResizeObserver(drawChart).observe(byId("chart"));
   sayRate();
   showTraining();
@@ -514,17 +515,17 @@ function begin(steps) {
   const optimiser = byId("optimiser").value, rate = chosenRate(), lr = isAdam() ? rate : rate * step;
   const seed = Math.floor(Math.abs(Number(byId("seed").value))) || 0;
   byId("seed").value = seed;
-  const used = training.runs.map(run => run.shade);
   training.runs = training.runs.slice(1 - MOST_RUNS);
+  const used = training.runs.map(run => run.shade), id = ++training.begun;
   const run = {
-    threshold, dim, optimiser, rate, seed, floor: floors[dim].value,
+    id, threshold, dim, optimiser, rate, seed, floor: floors[dim].value,
     tens: unpack(floors[dim].tens, Uint16Array), losses: [], diverged: false, ten: [], same: null,
-    shade: [0, 1, 2, 3, 4, 7].find(k => !used.slice(1 - MOST_RUNS).includes(k)),
+    shade: [0, 1, 2, 3, 4, 7].find(k => !used.includes(k)),
   };
   training.runs.push(run);
   training.current = run;
   training.going = true;
-  send({ begin: { threshold, dim, optimiser, lr, seed }, film: state.film, steps });
+  send({ begin: { id, threshold, dim, optimiser, lr, seed }, film: state.film, steps });
   showTraining();
 }
 
@@ -537,12 +538,11 @@ function reset() {
 
 function receive(news) {
   const run = training.current;
-  if (!run || run.losses.length + news.losses.length !== news.steps + 1) return; // of a run that is gone
+  if (news.id !== run?.id) return; // of a run that is gone
   run.losses.push(...news.losses);
   run.diverged = news.diverged;
   run.ten = news.ten.map((film, k) => ({ film, cosine: news.cosines[k] }));
-  run.film = news.film;
-  if (news.losses.length > 1) run.speed = news.rate;
+  if (news.losses.length > 1) run.speed = news.speed;
   training.going = news.going;
   showTraining();
 }
@@ -554,8 +554,8 @@ function convergedTen(run) {
 }
 
 const aboveFloor = run => run.losses.at(-1) / run.floor - 1;
-const percent = share => (share < 1e-6 ? "less than 0.0001 %"
-  : `${Number((100 * share).toPrecision(3)).toLocaleString("en", { maximumFractionDigits: 4 })} %`);
+const sayAbove = share => (share < 1e-6 ? "less than 0.0001\u00a0%"
+  : `${Number((100 * share).toPrecision(3)).toLocaleString("en", { maximumFractionDigits: 4 })}\u00a0%`);
 
 function showTraining() {
   const run = training.current, empty = !run || !run.losses.length;
@@ -588,36 +588,37 @@ function judge(run) {
   const steps = run.losses.length - 1, limit = STABLE[run.optimiser], above = run.rate > limit;
   const why = "near the minimum a step then overshoots by more than the distance it had to go";
   if (run.diverged) {
+    const times = Number((run.rate / limit).toPrecision(2));
     const reason = run.optimiser === "adam" ? "each step moves every number too far"
-      : above ? `the rate is ${Number((run.rate / limit).toPrecision(2))} times the largest stable one, and ${why}`
+      : above ? `the rate is ${times} times the largest stable one, and ${why}`
         : "far from the minimum the cost curves more than at it, where the limit holds";
     return `Diverged after ${count(steps, "step")}, the loss ten times what it was at first: ${reason}.`;
   }
   if (above) return `Above the largest stable rate: ${why}, so the loss oscillates and does not settle.`;
   if (training.going) return "";
   const rest = steps >= MOST_STEPS ? "Finished" : "Paused";
-  return `${rest} after ${count(steps, "step")}, ${percent(aboveFloor(run))} above the floor.`;
+  return `${rest} after ${count(steps, "step")}, ${sayAbove(aboveFloor(run))} above the floor.`;
 }
 
 function showRuns() {
-  const heads = ["run", "rate", "dimension", "likes from", "seed", "steps", "above the floor", "of the ten", "steps per second"];
+  const names = [
+    "run", "rate", "dimension", "likes from", "seed", "steps", "above the floor", "of the ten",
+    "steps per second",
+  ];
   const rows = training.runs.toReversed().filter(run => run.losses.length).map(run => {
     const mark = element("i", { "aria-hidden": "true" });
     mark.style.borderColor = colour(`c${run.shade}`);
     const unit = run.optimiser === "adam" ? "" : " ×", same = run.same === null ? "-" : run.same;
     const cells = [
       run.rate + unit, run.dim, `${run.threshold} stars`, run.seed, run.losses.length - 1,
-      run.diverged ? "diverged" : percent(aboveFloor(run)), run.diverged ? "-" : same,
+      run.diverged ? "diverged" : sayAbove(aboveFloor(run)), run.diverged ? "-" : same,
       run.speed ? run.speed.toFixed(0) : "-",
     ];
     return element("tr", {}, element("td", {}, mark, WORDS[run.optimiser]),
-      ...cells.map(text => element("td", { className: "number", textContent: text })));
+      ...cells.map(text => cell(text, "number")));
   });
   byId("runs").hidden = !rows.length;
-  const head = heads.map((text, k) => element("th", { scope: "col", textContent: text, className: k ? "number" : "" }));
-  byId("runs").replaceChildren(
-    element("caption", { textContent: "Runs, the latest first" }),
-    element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...rows));
+  fillTable(byId("runs"), "Runs, the latest first", names, rows);
 }
 
 // Loss above the floor, in percent of it, on a logarithmic axis; a cross ends a run that diverged.
@@ -646,16 +647,16 @@ function drawChart() {
   }
   parts.push(svg("text", { x: (left + width) / 2, y: height - 4, "text-anchor": "middle" }, "steps"));
   lines.forEach((powers, k) => {
-    const every = Math.max(1, Math.floor(powers.length / 2000)), run = shown[k];
-    const points = powers.map((power, step) => [x(step), y(power)]).filter((_, step) => step % every === 0 || step === powers.length - 1);
+    const run = shown[k], end = powers.length - 1;
     const made = svg("polyline", {
-      points: points.map(point => point.map(part => part.toFixed(1)).join()).join(" "),
+      points: powers.map((power, step) => `${x(step).toFixed(1)},${y(power).toFixed(1)}`).join(" "),
       class: run === training.current ? "current" : "",
     });
     made.style.stroke = colour(`c${run.shade}`);
     parts.push(made);
     if (run.diverged) {
-      const cross = svg("text", { x: points.at(-1)[0], y: points.at(-1)[1] + 5, "text-anchor": "middle", "font-size": 18 }, "×");
+      const place = { x: x(end), y: y(powers[end]) + 5, "text-anchor": "middle", "font-size": 18 };
+      const cross = svg("text", place, "×");
       cross.style.fill = colour(`c${run.shade}`);
       parts.push(cross);
     }
@@ -671,4 +672,4 @@ function svg(name, attributes, text = "") {
   return made;
 }
 
-const ready = start();
+const ready = begins(start);

@@ -21,7 +21,7 @@ function buildLikes(ratings, threshold) {
   const byFilm = groupPairs(likes.map(([row, column]) => [column, row]), columnOf.size);
   const n = Float64Array.from({ length: columnOf.size }, (_, i) => group(byFilm, i).length);
   const made = { threshold, byUser, byFilm, n, columnOf, movies: [...columnOf.keys()] };
-  return { ...made, constant: sumOfSquaredColikes(made) };
+  return { ...made, constant: sumOfSquaredColikes(made) }; // ||X||^2, the cost of V = 0
 }
 
 function numberUsed(names, enough) {
@@ -215,7 +215,7 @@ function pickTen(scores, likes) {
 
 // Trains in slices, between which it listens: {ratings}, then {begin}, {steps}, {film}, in any order.
 function serve(scope) {
-  let ratings, likes, run, film, every, due = 0, sent = 0, timer = 0;
+  let ratings, likes, run, id, film, every, due = 0, sent = 0, timer = 0;
 
   const advance = () => {
     const began = performance.now(), first = run.losses.length;
@@ -231,7 +231,7 @@ function serve(scope) {
     scope.postMessage({
       losses: run.losses.slice(sent), steps: run.losses.length - 1, diverged: run.diverged,
       ten: ten.map(i => likes.movies[i]), cosines: ten.map(i => scores[i]), going: due > 0,
-      rate: (run.losses.length - first) / seconds, film,
+      speed: (run.losses.length - first) / seconds, id,
     });
     sent = run.losses.length;
     timer = due > 0 ? setTimeout(advance) : 0;
@@ -247,6 +247,7 @@ function serve(scope) {
       const threshold = data.begin.threshold;
       if (likes?.threshold !== threshold) likes = buildLikes(ratings, threshold);
       run = beginRun(likes, data.begin);
+      id = data.begin.id;
       sent = 0;
     }
     if (run) advance();
