@@ -26,7 +26,7 @@ from PIL import Image
 from assignment.common import progress, runs, settings
 from assignment.common.download import Archive
 from assignment.common.runs import Outcome, obtain
-from assignment.common.settings import AssignmentError, Mode, report
+from assignment.common.settings import SAMPLE_WARNING, AssignmentError, Mode, report
 from assignment.images import cifar10, experiments, labels
 from assignment.images.cifar10 import Cifar10
 from assignment.images.linear import FeatureSet
@@ -99,7 +99,6 @@ def film_data() -> dict[str, Any]:
             "trailing": recommend.TRAILING.pattern,
             "letters": {chr(letter): text for letter, text in recommend.UNACCENTED.items()},
         },
-        "source": data.source.detail,
     }
 
 
@@ -164,21 +163,17 @@ def error_data() -> dict[str, Any]:
         "tested": len(truth),
         "sprite": _draw_sprite(data.test.images[wrong]),
         "across": ACROSS,
-        "source": data.source.detail,
     }
     lists = [settings.data_folder() / one.name for one in (labels.RATINGS, labels.COPIES)]
     if settings.mode() is Mode.SAMPLE or all(path.is_file() for path in lists):
         evidence = labels.load()
-        rated = torch.isin(evidence.images, torch.from_numpy(wrong))
+        rated = (evidence.images, evidence.others, evidence.votes)
         shown["copies"] = _pack(np.isin(wrong, evidence.copies.numpy()), "u1")
         shown["rejected"] = np.intersect1d(wrong, evidence.rejected.numpy()).tolist()
         shown["votes"] = {
             image: [other, *votes]
-            for image, other, votes in zip(
-                *(each[rated].tolist() for each in (evidence.images, evidence.others)),
-                evidence.votes[rated].tolist(),
-                strict=True,
-            )
+            for image, other, votes in zip(*(each.tolist() for each in rated), strict=True)
+            if image in wrong
         }
     return shown
 
@@ -220,12 +215,12 @@ PAGES: dict[str, tuple[Archive, Callable[[], dict[str, Any]]]] = {
 def _sample_if_absent(archive: Archive) -> Iterator[None]:
     """Where an archive is not on this machine, compute on the sample, and say so."""
     before = os.environ.get("ASSIGNMENT_MODE", "")
-    try:
-        if settings.mode() is not Mode.SAMPLE:
+    if settings.mode() is not Mode.SAMPLE:
+        try:
             archive.source(settings.data_folder() / archive.folder)
-    except AssignmentError as error:
-        report(f"{error}\nThe page of {archive.name} is built from the {settings.SAMPLE_WARNING}.")
-        os.environ["ASSIGNMENT_MODE"] = Mode.SAMPLE
+        except AssignmentError as error:
+            report(f"{error}\nThe page of {archive.name} is built from the {SAMPLE_WARNING}.")
+            os.environ["ASSIGNMENT_MODE"] = Mode.SAMPLE
     try:
         yield
     finally:
@@ -239,7 +234,7 @@ def _pack(numbers: ArrayLike, dtype: str) -> str:
 
 def _write_page(name: str, data: Mapping[str, Any]) -> str:
     """Put a page together: style, scripts and data go into its HTML, then the policy."""
-    sample = settings.SAMPLE_WARNING if settings.mode() is Mode.SAMPLE else ""
+    sample = SAMPLE_WARNING if settings.mode() is Mode.SAMPLE else ""
     notes = [note for note in (sample, str(data.get("absent", ""))) if note]
     packed = gzip.compress(json.dumps(data).encode(), mtime=0)
     parts = {path.name: path.read_text(encoding="utf-8") for path in [STYLE, *FOLDER.iterdir()]}

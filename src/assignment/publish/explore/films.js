@@ -59,7 +59,10 @@ function show(change) {
 const likesOf = film => likes.n[likes.columnOf.get(film)] ?? 0;
 const filmButton = film => element("button", {
   className: "link", type: "button", textContent: films.titles[film],
-  onclick: () => show({ film }),
+  onclick: () => {
+    show({ film });
+    byId("film-title").focus();
+  },
 });
 
 // --- search --------------------------------------------------------------------------------------
