@@ -428,6 +428,18 @@ def test_nothing_is_wrong_with_a_page(
     assert (paper == "rgb(255, 255, 255)") == (scheme == "light")
 
 
+@pytest.mark.long
+@pytest.mark.needs("browser")
+@pytest.mark.parametrize("name", LARGEST)
+def test_nothing_is_wrong_with_a_page_of_the_sample(
+    driver: Any, sample: dict[str, Path], name: str
+) -> None:
+    assert list(faults(driver, sample[name], 390)) == []
+    assert driver.execute_script("return !byId('tools').hidden")
+    shown = driver.execute_script("return document.querySelector('.note').getClientRects().length")
+    assert shown, "the warning"
+
+
 def wait(driver: Any, condition: str) -> None:
     from selenium.webdriver.support.wait import WebDriverWait
 
