@@ -495,7 +495,7 @@ def test_a_film_on_the_map_is_shown_by_mouse_and_by_touch(
         const [right, down] = project(dots.find(dot => dot.film === state.film));
         return Math.hypot(right - x, down - y);
     """
-    driver.execute_script("byId('map').scrollIntoView()")
+    driver.execute_script("byId('map').scrollIntoView({behavior: 'instant'})")
     for dot, send in ((3, click), (60, touch)):
         send(driver, *driver.execute_script(place, dot))
         assert driver.execute_script(apart, dot) < 3, "that film, or one that it lies upon"
