@@ -1,6 +1,7 @@
 """Mode, device, folders, seeds, and the tables every notebook opens with."""
 
 import errno
+import hashlib
 import io
 import os
 import random
@@ -15,6 +16,7 @@ import pytest
 import torch
 
 from assignment.common import files, settings, tables
+from assignment.common.download import Archive, RemoteFile, fetch
 from assignment.common.files import Source
 from assignment.common.settings import AssignmentError, Mode
 from assignment.common.tables import Table
@@ -80,6 +82,24 @@ def test_folders_are_relative_to_the_project(monkeypatch: Patch) -> None:
         assert settings.data_folder() == (settings.PROJECT / expected).resolve()
 
 
+@pytest.mark.parametrize(("named", "here", "project"), [
+    ("", "empty", "empty"), ("clone", "empty", "clone"), ("", "clone/notebooks", "clone"),
+    ("other", "clone", "clone"), ("~nobody-of-this-name", "empty", "empty"),
+    ("https://example.org/a/b", "empty", "empty"),
+])  # fmt: skip
+def test_outside_of_a_repository_it_is_the_one_that_is_named_or_worked_in(
+    monkeypatch: Patch, tmp_path: Path, named: str, here: str, project: str
+) -> None:
+    for folder in ("clone/src/assignment", "clone/notebooks", "empty", "other"):
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / here)
+    path = str(tmp_path / named) if named in ("clone", "other") else named
+    monkeypatch.setenv("ASSIGNMENT_REPOSITORY", path)
+    assert settings._find_project() == settings.PROJECT, "the one that the code stands in"
+    monkeypatch.setattr(settings, "__file__", str(tmp_path / "site/assignment/common/settings.py"))
+    assert settings._find_project() == (tmp_path / project).resolve()
+
+
 @pytest.mark.parametrize(("named", "words"), [
     ("~nobody-of-this-name/x", "ASSIGNMENT_DATA is '~nobody.*', which leads nowhere .*in full"),
     ("src/assignment/__main__.py", "The data folder .*py is a file. Mend that, or name anoth"),
@@ -98,6 +118,30 @@ def test_a_report_fits_any_console(monkeypatch: Patch) -> None:
         monkeypatch.setattr(sys, "stdout", console)
         settings.report("Amélie \udcff")
         assert console.buffer.getvalue() == expected
+
+
+def test_a_path_may_be_text_and_lead_from_the_project(monkeypatch: Patch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert files.find_path("src") == settings.PROJECT / "src"
+    (tmp_path / "src").mkdir()
+    assert files.find_path("src").resolve() == (tmp_path / "src").resolve()
+    assert files.find_path("no/such") == Path("no/such")
+    assert files.find_path(tmp_path) == tmp_path
+    assert files.find_path("~") == Path.home()
+    for path in (7, None, "~nobody-of-this-name"):
+        with pytest.raises(AssignmentError, match=f"The path is {path!r}, which leads nowhere"):
+            files.find_path(path)  # type: ignore[arg-type]
+
+
+def test_what_takes_a_path_takes_text(tmp_path: Path) -> None:
+    name = str(tmp_path / "new" / "file")
+    assert files.write_if_possible(name, lambda file: file.write(b""))
+    assert files.sha256(name) == hashlib.sha256().hexdigest()
+    assert files.display_path(name) == "file"
+    remote = RemoteFile("file", (), hashlib.sha256().hexdigest(), 0)
+    assert fetch(remote, str(tmp_path / "new")) == Path(name)
+    archive = Archive("one", remote, "new", {"file": remote.sha256})
+    assert archive.source(str(tmp_path / "new")).origin == "official"
 
 
 def test_files_are_named_and_fingerprinted_the_same_everywhere(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from assignment.common import settings
-from assignment.common.files import Source, fingerprint, sha256, write_whole
+from assignment.common.files import AnyPath, Source, fingerprint, sha256, write_whole
 from assignment.common.settings import AssignmentError, Mode
 
 BACKOFF_SECONDS = 1.0
@@ -62,8 +62,9 @@ PATIENT = Effort()
 BRIEF = Effort(patience=300.0, attempts=2, timeout=10.0)
 
 
-def fetch(file: RemoteFile, folder: Path, effort: Effort = PATIENT) -> Path:
+def fetch(file: RemoteFile, folder: AnyPath, effort: Effort = PATIENT) -> Path:
     """Return the verified path of a file, downloading what is missing; else `AssignmentError`."""
+    folder = Path(folder)
     path = folder / file.name
     with _disk_errors_in_words(file.name, folder):
         if _fault(file, path):
@@ -239,8 +240,9 @@ class Archive:
                 self._unpack(fetch(self.remote, folder.parent, effort), folder, missing)
         return folder
 
-    def source(self, folder: Path) -> Source:
+    def source(self, folder: AnyPath) -> Source:
         """Say whether the files in a folder are the official ones."""
+        folder = Path(folder)
         with _disk_errors_in_words(self.name, folder):
             if missing := ", ".join(self._missing(folder)):
                 raise AssignmentError(

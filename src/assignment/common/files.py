@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from assignment.common.settings import PROJECT, report
+from assignment.common.settings import PROJECT, AssignmentError, report
+
+AnyPath = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -31,21 +33,34 @@ def fingerprint(files: Mapping[str, str]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def display_path(path: Path) -> str:
+def find_path(path: AnyPath) -> Path:
+    """Return the path that a reader names; one that is relative may lead from the project, too."""
+    # The kernel of a notebook starts in notebooks/, a script often in the project's folder.
+    try:
+        named = Path(path).expanduser()
+        return next((place for place in (named, PROJECT / named) if place.exists()), named)
+    except (TypeError, ValueError, RuntimeError, OSError) as error:
+        raise AssignmentError(
+            f"The path is {path!r}, which leads nowhere ({error}). Write it out in full, as text."
+        ) from None
+
+
+def display_path(path: AnyPath) -> str:
     """Write a path the way a page may show it: relative to the project, else its name alone."""
-    whole = path.resolve()
+    whole = Path(path).resolve()
     inside = whole.is_relative_to(PROJECT)
-    return whole.relative_to(PROJECT).as_posix() if inside else path.name
+    return whole.relative_to(PROJECT).as_posix() if inside else Path(path).name
 
 
-def sha256(path: Path) -> str:
+def sha256(path: AnyPath) -> str:
     """Checksum of a file, as lower-case hexadecimal digits."""
-    with path.open("rb") as file:
+    with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def write_whole(path: AnyPath, write: Callable[[BinaryIO], object]) -> None:
     """Write a file under a temporary name of its own, flush it to the disk, then rename it."""
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, part = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".part", dir=path.parent)
     try:
@@ -60,7 +75,7 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
         raise
 
 
-def write_if_possible(path: Path, write: Callable[[BinaryIO], object]) -> bool:
+def write_if_possible(path: AnyPath, write: Callable[[BinaryIO], object]) -> bool:
     """Write a file whole; where the disk is full or the folder read-only, say so and go on."""
     try:
         write_whole(path, write)

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from assignment.common.files import AnyPath
+
 USERS, FILMS, COLD = 500, 320, 12
 # Well-known films by taste group, so that a reader recognises the neighbours of the queries.
 KNOWN = {
@@ -34,14 +36,14 @@ KNOWN = {
 }  # fmt: skip
 
 
-def write_movielens(folder: Path, seed: int = 0) -> None:
+def write_movielens(folder: AnyPath, seed: int = 0) -> None:
     """Write movies.csv, ratings.csv and tags.csv in MovieLens' layout.
 
     Planted: taste groups of users, popularity that falls off steeply, the three query titles among
     films of their own group, and a few films with hardly any ratings. Some have a tag, their first
     genre.
     """
-    generator = np.random.default_rng(seed)
+    folder, generator = Path(folder), np.random.default_rng(seed)
     groups = tuple(KNOWN)
     films = [(title, group) for group, titles in KNOWN.items() for title in titles]
     known = len(films)

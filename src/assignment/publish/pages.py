@@ -19,6 +19,7 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
 
+from assignment.common.files import AnyPath
 from assignment.common.settings import PROJECT, AssignmentError
 from assignment.common.tables import anchor
 from assignment.publish import readme
@@ -56,8 +57,9 @@ def to_html(source: str) -> str:
     return MarkdownWithMath(renderer=Renderer(escape=False)).render(source)
 
 
-def build(folder: Path) -> list[Path]:
+def build(folder: AnyPath) -> list[Path]:
     """Write the landing page and a page per notebook; return their paths."""
+    folder = Path(folder)
     paths = sorted((PROJECT / "notebooks").glob("*.ipynb"))
     notebooks = {path.stem: nbformat.read(path, as_version=4) for path in paths}
     titles = {name: _headings(notebook, "#")[0] for name, notebook in notebooks.items()}
@@ -95,15 +97,15 @@ def browser_options() -> list[str]:
     return ["--headless", "--disable-gpu", *(["--no-sandbox"] if as_root else [])]
 
 
-def build_pdf(folder: Path) -> list[Path]:
+def build_pdf(folder: AnyPath) -> list[Path]:
     """Print every notebook's page with headless Chromium; return the paths."""
     if (program := browser()) is None:
         raise AssignmentError(
             "Printing to PDF needs Chromium (or Chrome), and none is installed. Install it (Debian "
             "and Ubuntu: apt install chromium), or print the pages of `make html` from a browser."
         )
+    folder, made = Path(folder), []
     folder.mkdir(parents=True, exist_ok=True)
-    made = []
     with tempfile.TemporaryDirectory() as temporary:
         for page in build(Path(temporary))[1:]:
             made.append(folder / f"{page.stem}.pdf")
