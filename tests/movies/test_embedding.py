@@ -36,6 +36,31 @@ def test_every_optimiser_descends_and_stays_above_the_floor(optimiser: str) -> N
     assert run.losses.min() >= lowest * (1 - 1e-5)
 
 
+SHAPES = [(25, 14, 0.4), (300, 100, 0.05), (10, 5, 0.9), (5, 200, 0.3), (500, 30, 0.5)]
+
+
+@pytest.mark.parametrize("optimiser", embedding.SHARES)
+@pytest.mark.parametrize(("users", "films", "share"), SHAPES)
+def test_the_default_step_converges(optimiser: str, users: int, films: int, share: float) -> None:
+    likes = random_likes(users, films, share)
+    for dim in (1, 4):
+        run, lowest = embedding.fit(likes, dim, optimiser), embedding.find_floor(likes, dim).value
+        assert run.final - lowest < 1e-3 * build_cost(likes).constant
+
+
+@pytest.mark.needs("real_data")
+def test_the_defaults_end_close_to_the_floor() -> None:
+    likes = movielens.build_likes(movielens.load())
+    run, floor = embedding.fit(likes), embedding.find_floor(likes)
+    assert run.vectors.shape == floor.vectors.shape == (6_298, 50)
+    assert run.final < 1.0005 * floor.value
+    assert repr(run).startswith(
+        "Embedding: films 6,298; dimensions 50; steps 1,000; loss at the end"
+    )
+    assert repr(floor).startswith("Floor: films 6,298; dimensions 50; lowest loss 1,687,1")
+    assert "<td>6,298</td>" in run._repr_html_()
+
+
 @pytest.mark.parametrize("optimiser", embedding.OPTIMISERS)
 def test_a_run_depends_on_its_seed_alone(optimiser: str) -> None:
     state = torch.get_rng_state()
@@ -53,6 +78,7 @@ def test_a_diverging_run_ends_early(optimiser: str, lr: float, scale: float) -> 
     assert (scale < 1) <= len(run.losses) < 50  # the first loss may overflow already
     assert np.isfinite(run.losses).all()
     assert run.final == math.inf
+    assert "loss at the end infinite: it diverged" in repr(run)
 
 
 def test_snapshots_are_the_vectors_after_so_many_steps_of_gradient_descent() -> None:

@@ -39,6 +39,7 @@ def as_if_launched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("ranks", "optimiser"), [(1, "sgd"), (2, "nesterov"), (3, "lbfgs")])
 def test_shares_lose_alike(ranks: int, optimiser: str, monkeypatch: pytest.MonkeyPatch) -> None:
     likes, tensors = random_likes(20, 300), {}
+    lr = embedding.choose_lr(likes, optimiser)
     barrier, thread = threading.Barrier(ranks), threading.local()
 
     def exchange(tensor: torch.Tensor) -> list[torch.Tensor]:
@@ -51,7 +52,7 @@ def test_shares_lose_alike(ranks: int, optimiser: str, monkeypatch: pytest.Monke
     def train_share(rank: int) -> np.ndarray:
         thread.rank = rank
         share = parallel.build_share(likes, rank, ranks, torch.device("cpu"))
-        return parallel.train(share, optimiser, 4, 30)[0]
+        return parallel.train(share, optimiser, lr, 4, 30)[0]
 
     monkeypatch.setattr(dist, "all_reduce", lambda t: t.copy_(torch.stack(exchange(t)).sum(0)))
     monkeypatch.setattr(dist, "broadcast", lambda t, source: t.copy_(exchange(t)[source]))
@@ -65,7 +66,7 @@ def test_processes_that_end_apart_are_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(dist, "all_reduce", lambda tensor: tensor)
     monkeypatch.setattr(dist, "broadcast", lambda tensor, source: tensor.add_(1))
     with pytest.raises(AssignmentError, match="ended at different vectors"):
-        parallel.train(build_cost(random_likes(9, 9)), "sgd", 4, 30)
+        parallel.train(build_cost(random_likes(9, 9)), "sgd", 1e-3, 4, 30)
 
 
 def test_alone_it_says_how_to_start(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

@@ -47,6 +47,26 @@ class Table:
         return table.replace(">", opening, 1)
 
 
+class Summary:
+    """A result: a line where it is printed, a small table where a page shows it."""
+
+    def summary(self) -> Mapping[str, str]:
+        """Return what is told of it."""
+        raise NotImplementedError
+
+    def _table(self) -> Table:
+        told = self.summary()
+        return Table(
+            pd.DataFrame({"what": told.keys(), "value": told.values()}), type(self).__name__
+        )
+
+    def __repr__(self) -> str:
+        return f"{self._table().title}: {'; '.join(map(' '.join, self.summary().items()))}"
+
+    def _repr_html_(self) -> str:
+        return self._table()._repr_html_()
+
+
 @dataclass(frozen=True)
 class Description:
     """The two tables every notebook opens with: this machine, and what was read on it."""

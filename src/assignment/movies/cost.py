@@ -37,7 +37,7 @@ class RowSums:
         return embedding_bag(self.indices, V, self.starts, mode="sum")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FastCost:
     """The same cost from the likes, never with a matrix of films by films; called like any loss.
 

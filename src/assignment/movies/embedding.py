@@ -5,7 +5,7 @@ The floor is found by another method, and every loss is read against it.
 
 import math
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from numbers import Integral, Real
@@ -19,15 +19,16 @@ from torch.optim import LBFGS, SGD, Adagrad, Adam, RMSprop
 
 from assignment.common import progress
 from assignment.common.settings import AssignmentError, device
+from assignment.common.tables import Summary
 from assignment.movies.cost import Cost, build_cost, literal_cost
 from assignment.movies.movielens import Likes
 
 DIVERGED = 10.0  # a run ends where its loss is so many times the first
 ROUNDS = 20  # of the search for the floor, at most
 OPTIMISERS: dict[str, partial[Any]] = {
-    "sgd": partial(SGD, lr=3.1e-5),
-    "momentum": partial(SGD, lr=2e-5, momentum=0.9),
-    "nesterov": partial(SGD, lr=2e-5, momentum=0.9, nesterov=True),
+    "sgd": partial(SGD),
+    "momentum": partial(SGD, momentum=0.9),
+    "nesterov": partial(SGD, momentum=0.9, nesterov=True),
     "rmsprop": partial(RMSprop, lr=5e-3),
     "adagrad": partial(Adagrad, lr=0.5),
     "adam": partial(Adam, lr=0.2),
@@ -35,10 +36,11 @@ OPTIMISERS: dict[str, partial[Any]] = {
         LBFGS, lr=1.0, max_iter=1, max_eval=25, history_size=10, line_search_fn="strong_wolfe"
     ),
 }
+SHARES = {"sgd": 0.9, "momentum": 0.5, "nesterov": 0.5}  # of the largest stable step, by default
 
 
-@dataclass(frozen=True, eq=False)
-class Embedding:
+@dataclass(frozen=True, eq=False, repr=False)
+class Embedding(Summary):
     """The result of a fit; the vectors of one that diverged are of no use."""
 
     losses: np.ndarray  # float64 [iterations + 1], fewer if diverged; good to 1e-6 of ||X||^2
@@ -47,6 +49,14 @@ class Embedding:
     seconds: float
     diverged: bool
     snapshots: dict[int, np.ndarray]  # the vectors after so many steps
+
+    def summary(self) -> Mapping[str, str]:
+        """Return its size, and how it ended."""
+        films, dim = self.vectors.shape
+        end = "infinite: it diverged" if self.diverged else f"{self.final:,.0f}"
+        steps = {"steps": f"{len(self.losses) - 1:,}", "loss at the end": end}
+        size = {"films": f"{films:,}", "dimensions": f"{dim}"}
+        return size | steps | {"seconds": f"{self.seconds:.1f}"}
 
 
 def random_start(films: int, dim: int, seed: int = 0, scale: float = 0.1) -> Tensor:
@@ -71,17 +81,16 @@ def descend(cost: Cost, vectors: Tensor, optimiser: Any, iterations: int) -> Ite
 def fit(
     likes: Likes,
     dim: int = 50,
-    optimiser: str = "adam",
-    lr: float | None = None,  # by default the optimiser's own
-    iterations: int = 300,
+    optimiser: str = "nesterov",
+    lr: float | None = None,  # by default `choose_lr`
+    iterations: int = 1000,
     seed: int = 0,
     scale: float = 0.1,  # standard deviation at the start; at 0 the gradient is zero
     snapshots: Collection[int] = (),  # steps after which to copy the vectors
 ) -> Embedding:
     """Train vectors from a seeded random start; a run that diverges ends early."""
-    if (build := OPTIMISERS.get(optimiser)) is None:
-        raise AssignmentError(f"optimiser is {optimiser!r}; choose one of {', '.join(OPTIMISERS)}.")
-    lr = build.keywords["lr"] if lr is None else lr
+    lr = choose_lr(likes, optimiser) if lr is None else lr
+    build = _build(optimiser)
     _check("whole", dim=dim, iterations=iterations)
     _check("finite", lr=lr, scale=scale)
     on = device()
@@ -107,6 +116,19 @@ def fit(
     return Embedding(np.array(losses), final, result, seconds, diverged, copies)
 
 
+def choose_lr(likes: Likes, optimiser: str) -> float:
+    """Return an optimiser's learning rate: of plain descent a share of the largest stable step."""
+    if share := SHARES.get(optimiser):
+        return share * largest_stable_step(likes)
+    return float(_build(optimiser).keywords["lr"])
+
+
+def _build(optimiser: str) -> partial[Any]:
+    if optimiser not in OPTIMISERS:
+        raise AssignmentError(f"optimiser is {optimiser!r}; choose one of {', '.join(OPTIMISERS)}.")
+    return OPTIMISERS[optimiser]
+
+
 def _check(kind: str, **numbers: Any) -> None:
     for name, value in numbers.items():
         known = isinstance(value, Integral if kind == "whole" else Real)
@@ -118,13 +140,19 @@ def _numpy(vectors: Tensor) -> np.ndarray:
     return vectors.detach().to("cpu", torch.float32, copy=True).numpy()
 
 
-@dataclass(frozen=True, eq=False)
-class Floor:
+@dataclass(frozen=True, eq=False, repr=False)
+class Floor(Summary):
     """The lowest cost found, and the vectors that reach it."""
 
     value: float
     vectors: np.ndarray  # float64 [movies, dim], columns orthogonal, the longest first
     seconds: float
+
+    def summary(self) -> Mapping[str, str]:
+        """Return its size and its value."""
+        films, dim = self.vectors.shape
+        size = {"films": f"{films:,}", "dimensions": f"{dim}"}
+        return size | {"lowest loss": f"{self.value:,.0f}", "seconds": f"{self.seconds:.1f}"}
 
 
 def find_floor(likes: Likes, dim: int = 50, seed: int | None = None) -> Floor:

@@ -5,7 +5,7 @@ with the likes held out. Most scores are inner products of one row per film (its
 column of the likes), so no movies x movies matrix is needed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -15,6 +15,7 @@ from scipy import linalg, sparse
 
 from assignment.common import progress
 from assignment.common.settings import AssignmentError
+from assignment.common.tables import Summary
 from assignment.movies.movielens import Likes, count_colikes
 
 Rows: TypeAlias = NDArray[np.floating] | sparse.csr_array
@@ -157,14 +158,19 @@ def try_values(
     }
 
 
-@dataclass(frozen=True)
-class Evaluation:
+@dataclass(frozen=True, repr=False)
+class Evaluation(Summary):
     """Recall and NDCG at n of each user with held-out likes; `users` holds their userIds."""
 
     n: int
     users: NDArray[np.int64]
     recall: NDArray[np.float64]
     ndcg: NDArray[np.float64]
+
+    def summary(self) -> Mapping[str, str]:
+        """Return the means over users."""
+        means = {f"recall@{self.n}": self.recall.mean(), f"NDCG@{self.n}": self.ndcg.mean()}
+        return {"users": f"{len(self.users):,}"} | {k: f"{mean:.3f}" for k, mean in means.items()}
 
 
 def evaluate(scores: Scores, train: Likes, held_out: Likes, n: int = 10) -> Evaluation:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from assignment.common.settings import AssignmentError, device, report
 from assignment.movies.cost import FastCost, RowSums, build_cost
-from assignment.movies.embedding import OPTIMISERS, descend, random_start
+from assignment.movies.embedding import OPTIMISERS, choose_lr, descend, random_start
 from assignment.movies.movielens import Likes, build_likes, load
 
 COMMAND = "torchrun --standalone --nproc-per-node 2 -m assignment.movies.parallel"
@@ -36,11 +36,14 @@ def build_share(likes: Likes, rank: int, ranks: int, on: torch.device) -> FastCo
     return FastCost(rows, columns, whole.n.to(on), whole.constant, whole.sum_dtype, all_reduce)
 
 
-def train(cost: FastCost, optimiser: str, dim: int, iterations: int) -> tuple[np.ndarray, Tensor]:
+def train(
+    cost: FastCost, optimiser: str, lr: float, dim: int, iterations: int
+) -> tuple[np.ndarray, Tensor]:
     """Descend as `embedding.fit` does from seed 0; return the losses and the vectors."""
     dtype = cost.sum_dtype if optimiser == "lbfgs" else torch.float32
     vectors = random_start(len(cost.n), dim).to(cost.n.device, dtype).requires_grad_()
-    losses = np.array(list(descend(cost, vectors, OPTIMISERS[optimiser]([vectors]), iterations)))
+    steps = OPTIMISERS[optimiser]([vectors], lr=lr)
+    losses = np.array(list(descend(cost, vectors, steps, iterations)))
     of_first = vectors.detach().clone()
     dist.broadcast(of_first, 0)
     if all_reduce((of_first != vectors).any().float()).item():
@@ -65,9 +68,10 @@ def main() -> None:
     if rank == 0:
         load()  # once: it may have to be downloaded
     dist.barrier()
-    cost = build_share(build_likes(load()), rank, ranks, on)
+    likes = build_likes(load())
+    cost, lr = build_share(likes, rank, ranks, on), choose_lr(likes, options.optimiser)
     began = time.perf_counter()
-    losses, vectors = train(cost, options.optimiser, options.dim, options.iterations)
+    losses, vectors = train(cost, options.optimiser, lr, options.dim, options.iterations)
     if rank == 0:
         milliseconds = 1e3 * (time.perf_counter() - began) / options.iterations
         report(
