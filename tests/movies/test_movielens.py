@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import numpy as np
@@ -25,11 +26,20 @@ MOVIES = (
 HEADER = "userId,movieId,rating,timestamp"
 RATINGS = f"{HEADER}\n1,1,4,964982703\n1,2,0.5,964981247\n7,1,5.00,964982224\n"
 TAGS = 'userId,movieId,tag,timestamp\n7,1," Pixar, of course",964982224\n'
+M1, R1 = "movies.dat", "ratings.dat"  # MovieLens 1M
+MOVIES_1M = '1::Toy Story (1995)::Animation|Comedy\n7::Misérables, Les: "One" (1995)::Drama\n'
+RATINGS_1M = "1::7::5::978300760\n1::1::3::978302109\n6040::7::4::956715569\n"
 
 
 def write(folder: Path, movies: str | bytes = MOVIES, ratings: str | bytes = RATINGS) -> Path:
     for name, content in ((M, movies), (R, ratings), (T, TAGS)):
         (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    return folder
+
+
+def write_1m(folder: Path, end: str = "\n") -> Path:
+    for name, content in ((M1, MOVIES_1M), (R1, RATINGS_1M), ("users.dat", "1::F::1::10::48067\n")):
+        (folder / name).write_bytes(content.replace("\n", end).encode("latin-1"))
     return folder
 
 
@@ -64,6 +74,26 @@ FAULTS: list[Fault] = [  # a file, what stands there once, what instead, the lin
     (M, "Toy Story (1995)", '"Toy\nStory"', 2, "expected 3 fields, found 1"),
     (T, "964982224", "soon", 2, "timestamp is 'soon', expected a whole number"),
     (M, "Jumanji", "Jum\ranji", 3, r"title is 'Jum\ranji (1995)', expected UTF-8 text"),
+    (R1, RATINGS_1M, "", 1, "there is not one row"),
+    (R1, "1::1::3", "1::1::3.5", 2, "rating is '3.5', expected 1 to 5 in whole stars"),
+    (R1, "1::1::3", "1::1::0", 2, "rating is '0', expected 1 to 5 in whole stars"),
+    (R1, "1::1::3", "1,1,3", 2, "expected 4 fields, found 2 in '1,1,3::978302109'"),
+    (R1, "1::1::3", "1::7::3", 2, "user 1 already rated movie 7 on line 1"),
+    (R1, "1::1::3", "1::2::3", 2, "movieId 2 is not listed in movies.dat"),
+    (R1, "978302109", " 978302109", 2, "timestamp is ' 978302109', expected a whole number"),
+    (M1, "7::M", "movieId::M", 2, "movieId is 'movieId', expected a whole number"),
+    (M1, "(1995)::D", "::(1995)::D", 2, "expected 3 fields, found 4"),
+    (M1, "::Drama\n", "\n", 2, "expected 3 fields, found 2"),
+    (M1, "7::M", "1::M", 2, "movieId 1 was already listed"),
+    (M1, "Toy Story (1995)", "", 1, "movieId 1 has no title"),
+    (M1, MOVIES_1M, "0::A::B\n", 1, "the list ends without movieId 7, rated on line 1"),
+    (
+        M1,
+        "Story",
+        "Sto\x1fry",
+        1,
+        "title is 'Toy Sto\\x1fry (1995)', expected text in which no :: st",
+    ),
 ]
 
 
@@ -74,13 +104,22 @@ def test_fault_is_refused_with_file_line_and_reason(
 ) -> None:
     name, old, new, line, reason = fault
     monkeypatch.setattr(movielens, "BLOCK", block)
-    path = write(tmp_path) / name
-    content, instead = path.read_bytes(), new if isinstance(new, bytes) else new.encode()
-    assert content.count(old.encode()) == 1, "the table above must change exactly one place"
-    path.write_bytes(content.replace(old.encode(), instead))
-    expected = re.escape(f"{path}, line {line}: ") + ".*" + re.escape(reason) + ".*make data"
+    is_1m = name.endswith(".dat")
+    path = (write_1m if is_1m else write)(tmp_path) / name
+    encoding = "latin-1" if is_1m else "utf-8"
+    content, instead = path.read_bytes(), new if isinstance(new, bytes) else new.encode(encoding)
+    assert content.count(old.encode(encoding)) == 1, "the table must change exactly one place"
+    path.write_bytes(content.replace(old.encode(encoding), instead))
+    expected = re.escape(f"{path}, line {line}: ") + ".*" + re.escape(reason) + ".*Mend the line"
     with pytest.raises(RatingsError, match=expected):
-        movielens.read(tmp_path)
+        movielens.load(tmp_path)
+
+
+def test_an_official_file_that_is_damaged_can_be_had_again(data_folder: Path) -> None:
+    (data_folder / "ml-latest-small").mkdir()
+    write(data_folder / "ml-latest-small", ratings="404")
+    with pytest.raises(RatingsError, match=r"line 1: .*delete it and run `make data`"):
+        movielens.load()
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["LF", "CRLF"])
@@ -92,7 +131,7 @@ def test_right_files_are_read_whatever_their_line_ends_and_byte_order_mark(
 ) -> None:
     monkeypatch.setattr(movielens, "BLOCK", block)
     contents = (mark + text.replace("\n", end).encode() for text in (MOVIES, RATINGS))
-    data = movielens.read(write(tmp_path, *(c.removesuffix(b"\n") if cut else c for c in contents)))
+    data = movielens.load(write(tmp_path, *(c.removesuffix(b"\n") if cut else c for c in contents)))
     rows = [[1, 1, 4.0, 964982703], [1, 2, 0.5, 964981247], [7, 1, 5.0, 964982224]]
     pd.testing.assert_frame_equal(data.ratings, pd.DataFrame(rows, columns=HEADER.split(",")))
     films = {
@@ -112,9 +151,141 @@ def test_the_year_is_read_from_the_end_of_the_title(tmp_path: Path) -> None:
         "Movie (1999) again": 0, "Series (2006–2007)": 0, "Film (١٩٩٥)": 0,
     }  # fmt: skip
     rows = "".join(f"{i + 1},{title},A\n" for i, title in enumerate(years))
-    films = movielens.read(write(tmp_path, f"movieId,title,genres\n{rows}")).movies
+    films = movielens.load(write(tmp_path, f"movieId,title,genres\n{rows}")).movies
     assert films["title"].tolist() == [title.strip() for title in years]
     assert films["year"].fillna(0).tolist() == list(years.values())
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["LF", "CRLF"])
+@pytest.mark.parametrize("block", [1, 30, 2**24])
+def test_the_archive_of_a_million_is_read_as_the_others_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, block: int
+) -> None:
+    monkeypatch.setattr(movielens, "BLOCK", block)
+    data = movielens.load(str(write_1m(tmp_path, end)))
+    rows = [[1, 7, 5.0, 978300760], [1, 1, 3.0, 978302109], [6040, 7, 4.0, 956715569]]
+    pd.testing.assert_frame_equal(data.ratings, pd.DataFrame(rows, columns=HEADER.split(",")))
+    assert data.movies["title"].tolist() == ["Toy Story (1995)", 'Misérables, Les: "One" (1995)']
+    assert data.movies.loc[7, ["year", "genres"]].tolist() == [1995, "Drama"]
+    assert data.tags.columns.tolist() == ["userId", "movieId", "tag", "timestamp"]
+    assert data.source.detail == "the layout of MovieLens 1M; no checksum is pinned for it"
+    assert repr(data).endswith(f"ratings 3; users 2; films 2; source {tmp_path.name} (other)")
+
+
+def test_the_further_files_of_a_larger_archive_are_ignored(tmp_path: Path) -> None:
+    for name in ("links.csv", "genome-scores.csv", "genome-tags.csv", "README.txt"):
+        write(tmp_path).joinpath(name).write_text("anything")
+    assert len(movielens.load(tmp_path).ratings) == 3
+
+
+FOLDERS: list[tuple[Any, str]] = [
+    (
+        "nothing",
+        "holds nothing; expected a folder with the files of MovieLens latest-small, 25M or",
+    ),
+    ("u.data u.item", r"holds u.data, u.item; .* of 1M \(movies.dat, ratings.dat\); `load_csv` re"),
+    ("movies.csv ratings.csv", "holds movies.csv, ratings.csv; expected .*, tags.csv"),
+    ("movies.csv ratings.dat tags.csv", "expected a folder with the files"),
+    ("a b c d e f", "holds a, b, c, d, e and 1 more; expected"),
+]
+PATHS: list[tuple[Any, str]] = [
+    ("no/such/folder", r"such/folder cannot be read \(No such file.*\); expected a f"),
+    ("pyproject.toml", r"pyproject.toml cannot be read \(Not a directory\); expected a f"),
+    (7, "The path is 7, which leads nowhere .*, as text"),
+    ("~nobody-of-this-name/x", "The path is '~nobody-of-this-name/x', which leads nowhere"),
+]
+
+
+@pytest.mark.parametrize(("names", "sentence"), FOLDERS)
+def test_an_unknown_layout_is_told_the_known_ones(
+    tmp_path: Path, names: str, sentence: str
+) -> None:
+    for name in names.split() if names != "nothing" else ():
+        (tmp_path / name).touch()
+    with pytest.raises(AssignmentError, match=sentence):
+        movielens.load(tmp_path)
+
+
+@pytest.mark.needs("posix")
+@pytest.mark.parametrize(("path", "sentence"), PATHS)
+def test_a_path_that_leads_to_no_folder_gets_a_sentence(path: Any, sentence: str) -> None:
+    with pytest.raises(AssignmentError, match=sentence):
+        movielens.load(path)
+
+
+def test_in_sample_mode_every_folder_is_the_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASSIGNMENT_MODE", "sample")
+    found = [movielens.load(), movielens.load("not/here"), movielens.load_csv("not/here")]
+    assert [data.source.origin for data in found] == ["SAMPLE"] * 3
+    assert repr(found[0]).startswith(
+        "MovieLens [SAMPLE: synthetic stand-in data, not a result]: ra"
+    )
+
+
+OWN = 'who,when,what,stars\n7,May,Emma (1996),10\n7,June,"Heat, or so",-2.5\n9,May,Emma (1996),1\n'
+NAMED = {"user": "who", "item": "what", "rating": "stars"}
+
+
+def test_a_file_of_ones_own_is_read_by_the_columns_that_are_named(tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text(OWN)
+    data = movielens.load_csv(str(tmp_path / "own.csv"), **NAMED)
+    rows = [[7, 1, 10.0, 0], [7, 2, -2.5, 0], [9, 1, 1.0, 0]]
+    pd.testing.assert_frame_equal(data.ratings, pd.DataFrame(rows, columns=HEADER.split(",")))
+    assert data.movies["title"].to_dict() == {1: "Emma (1996)", 2: "Heat, or so"}
+    assert data.movies["year"].fillna(0).tolist() == [1996, 0]
+    assert (data.source.what, data.source.origin) == ("own.csv", "other")
+    liked = movielens.build_likes(data, threshold=1)
+    assert repr(liked) == "Likes: likes 2; users 2; films 1; stars from 1"
+    assert "<td>films</td>\n      <td>1</td>" in liked._repr_html_()
+
+
+def test_whole_numbers_stay_and_titles_may_have_a_column(tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text("user,item,rating,name\n40,30,1,B\n40,20,2,A\nx,30,3,C\n")
+    data = movielens.load_csv(tmp_path / "own.csv", title="name")
+    assert data.ratings[["userId", "movieId"]].to_numpy().tolist() == [[1, 30], [1, 20], [2, 30]]
+    assert data.movies["title"].to_dict() == {20: "A", 30: "B"}, "the first name counts"
+
+
+OWN_FAULTS: list[tuple[str, str, dict[str, str], str]] = [
+    (OWN, OWN, {}, "line 1: the columns are 'who,when,what,stars', expected one each of item, us"),
+    (
+        OWN,
+        OWN,
+        NAMED | {"user": "what"},
+        "line 1: .*each of what, stars[.] Name yours, as in l",
+    ),
+    (OWN, OWN, NAMED | {"title": "name"}, "line 1: .*each of name, who, what, stars[.]"),
+    ("when", "who", NAMED, "line 1: the columns are 'who,who,what,stars'"),
+    ("who,when", "who;when", NAMED, "line 1: the columns are 'who;when,what,stars'"),
+    (OWN, "", NAMED, "line 1: the columns are ''"),
+    (OWN, "who,when,what,stars\n", NAMED, "line 1: there is a header but not one row"),
+    ("-2.5", "good", NAMED, "line 3: stars is 'good', expected a number"),
+    ("-2.5", "nan", NAMED, "line 3: stars is 'nan', expected a number"),
+    ("-2.5", "1e400", NAMED, "line 3: stars is '1e400', expected a number"),
+    ("-2.5", "", NAMED, "line 3: stars is '', expected a number"),
+    ("9,May", " ,May", NAMED, "line 4: who is empty, expected text"),
+    ('"Heat, or so"', '""', NAMED, "line 3: what is empty, expected text"),
+    ('"Heat, or so"', "Heat, or so", NAMED, "line 3: expected 4 fields, found 5"),
+    ('"Heat, or so"', "Emma (1996)", NAMED, "line 3: user 7 already rated movie 1 on line 2"),
+    ("June", "J\0une", NAMED, "line 3: when is .*expected UTF-8 text"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "named", "sentence"), OWN_FAULTS)
+def test_a_fault_of_ones_own_file_is_named(
+    tmp_path: Path, old: str, new: str, named: dict[str, str], sentence: str
+) -> None:
+    assert OWN.count(old) == 1
+    (tmp_path / "own.csv").write_text(OWN.replace(old, new))
+    with pytest.raises(AssignmentError, match=f"own.csv, {sentence}"):
+        movielens.load_csv(tmp_path / "own.csv", **named)
+
+
+@pytest.mark.needs("posix")
+@pytest.mark.parametrize(("name", "reason"), [("no.csv", "No such"), ("", "Is a directory")])
+def test_a_file_that_is_none_gets_a_sentence(tmp_path: Path, name: str, reason: str) -> None:
+    with pytest.raises(AssignmentError, match=rf"cannot be read \({reason}.* is read by `load`"):
+        movielens.load_csv(tmp_path / name)
 
 
 texts = st.text(st.characters(exclude_characters="\0\r\n\ufffd", codec="utf-8"))
@@ -129,7 +300,7 @@ def test_any_title_of_one_line_survives_the_round_trip(
     writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC if quote else csv.QUOTE_MINIMAL)
     writer.writerow(["movieId", "title", "genres"])
     writer.writerows((i + 1, title, genres) for i, (title, genres) in enumerate(rows))
-    data = movielens.read(write(tmp_path, file.getvalue(), f"{HEADER}\n1,1,4.0,0\n"))
+    data = movielens.load(write(tmp_path, file.getvalue(), f"{HEADER}\n1,1,4.0,0\n"))
     assert data.movies["title"].tolist() == [title.strip() for title, _ in rows]
     assert data.movies["genres"].tolist() == [genres for _, genres in rows]
 
@@ -165,7 +336,7 @@ def test_likes_and_colikes_equal_a_count_over_sets(
 @pytest.mark.needs("real_data")
 def test_facts_of_the_official_files() -> None:
     folder = settings.data_folder() / "ml-latest-small"
-    data = movielens.read(folder)
+    data = movielens.load(folder)
     assert data.source.origin == "official"
     pd.testing.assert_frame_equal(data.ratings, pd.read_csv(folder / R))
     movies = pd.read_csv(folder / M, index_col="movieId")
