@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from assignment.common.settings import AssignmentError
+from assignment.common.tables import Summary
 from assignment.movies.evaluation import Rows, Scores, check_n, row_norms, score_films, top_columns
 from assignment.movies.movielens import Likes, MovieLens
 
@@ -44,8 +45,8 @@ def spellings(name: str) -> list[str]:
     return found
 
 
-@dataclass(frozen=True)
-class Neighbours:
+@dataclass(frozen=True, repr=False)
+class Neighbours(Summary):
     """The films nearest to a film, under one score."""
 
     data: MovieLens
@@ -53,6 +54,10 @@ class Neighbours:
     score: str  # what the score is: the name of its column
     rows: Rows  # [movies, any], in the order of `liked.movies`
     cosine: bool  # whether the score is the cosine or the inner product of rows
+
+    def summary(self) -> Mapping[str, str]:
+        """Return what is compared, and how."""
+        return {"films": f"{len(self.liked.movies):,}", "score": self.score}
 
     def similar(self, films: Film | Sequence[Film], n: int = 10) -> pd.DataFrame:
         """Tabulate by movieId the n films nearest to a film, or to several together.
@@ -126,12 +131,22 @@ class Neighbours:
     def _suggestion(self, query: str) -> str:
         asked = spellings(YEAR.sub("", query))[0]
         near = difflib.get_close_matches(asked, self._by_spelling, n=3)
-        # "Star Wars" is spelled like no title, but begins several.
-        longer = {m for s, ms in self._by_spelling.items() if s.startswith(f"{asked} ") for m in ms}
-        popular = sorted(longer, key=lambda movie: (-self._likes.get(movie, 0), movie))[:3]
-        movies = [m for s in near for m in self._by_spelling[s]] + popular
+        alike = {movie for spelling in near for movie in self._by_spelling[spelling]}
+        # "Star Wars" is spelled like no title, but begins several; "LOTR" are their initials.
+        longer = {
+            movie
+            for spelling, movies in self._by_spelling.items()
+            if spelling.startswith(f"{asked} ")
+            or "".join(word[0] for word in spelling.split()).startswith(asked)
+            for movie in movies
+        }
+
+        movies = sorted(alike | {*sorted(longer, key=self._most_liked)[:3]}, key=self._most_liked)
         titles = self.data.movies["title"][movies].unique()
         return f"Near spellings: {'; '.join(titles)}." if movies else "Nothing is spelled like it."
+
+    def _most_liked(self, movie: int) -> tuple[int, int]:
+        return -self._likes.get(movie, 0), movie
 
     def _best(self, queries: NDArray[np.int64], n: int) -> tuple[Scores, NDArray[np.int64]]:
         """Score all films for each row of movieIds, and pick n columns, [queries, n]."""
