@@ -59,7 +59,7 @@ lint: $(INSTALLED) ## formatting, lint and types, notebooks included
 
 lock: $(INSTALLED) ## solve requirements.lock anew from pyproject.toml
 	@$(PY) -m pip install --quiet uv
-	@$(PY) -m uv pip compile --quiet --universal --python-version 3.11 --extra test \
+	@$(PY) -m uv pip compile --quiet --universal --python-version 3.11 --all-extras \
 	  --no-header --no-annotate pyproject.toml --output-file requirements.solved
 	@grep '^#' requirements.lock > requirements.new && cat requirements.solved >> requirements.new
 	@mv requirements.new requirements.lock && rm requirements.solved

@@ -1,6 +1,7 @@
 """The tasks behind make that a reader runs: what they report, and in which mode notebooks run."""
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -70,3 +71,23 @@ def test_a_notebook_runs_in_the_mode_that_its_data_allow(
     output = capsys.readouterr().out
     assert (ran, "jupyter lab" in output) == (used, bool(used))
     assert ("not on this machine (1.0 MB to" in output) == (used == ["sample"] != [asked])
+
+
+@pytest.mark.parametrize("task", ["notebooks", "train", "render", "html"])
+def test_where_there_are_no_notebooks_a_task_says_so(
+    task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "PROJECT", tmp_path)
+    assert command.main([task]) == 1
+    assert f"{tmp_path} holds no notebooks: run this in a clone" in capsys.readouterr().out
+
+
+def test_what_comes_with_an_extra_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        command, "notebooks", Mock(side_effect=ModuleNotFoundError(name="nbformat"))
+    )
+    assert command.main(["notebooks"]) == 1
+    line = "notebooks needs nbformat, which comes with: pip install '.[notebooks]'\n"
+    assert capsys.readouterr().out == line

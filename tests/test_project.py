@@ -68,7 +68,10 @@ def test_a_large_package_is_imported_only_when_it_is_needed() -> None:
 def declared() -> dict[str, Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["requires-python"] == ">=3.11"
-    listed = project["dependencies"] + project["optional-dependencies"]["test"]
+    extras = project["optional-dependencies"]
+    assert [*extras] == ["notebooks", "test"]
+    listed = project["dependencies"] + extras["notebooks"] + extras["test"]
+    assert len(listed) == len({Requirement(each).name for each in listed}), "each stands once"
     return {r.name: r for r in map(Requirement, listed)}
 
 
@@ -76,6 +79,12 @@ def locked() -> list[tuple[str, Specifier]]:  # a name twice where Pythons need 
     lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
     pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
     return [(pin.name, specifier) for pin in pins for specifier in pin.specifier]
+
+
+def test_the_library_needs_no_more_than_what_computes_and_draws() -> None:
+    needed = "torch torchvision numpy scipy pandas matplotlib seaborn scikit-learn tqdm filelock"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert {Requirement(each).name for each in project["dependencies"]} == {*needed.split()}
 
 
 def test_dependencies_have_lower_bounds_only() -> None:

@@ -28,7 +28,7 @@ def data() -> None:
     """Get everything, however long it takes, and check it as the notebooks do."""
     wanted: dict[str, Callable[[], Source]] = {
         cifar10.ARCHIVE.name: lambda: cifar10.read(cifar10.ARCHIVE.obtain()).source,
-        movielens.ARCHIVE.name: lambda: movielens.read(movielens.ARCHIVE.obtain()).source,
+        movielens.ARCHIVE.name: lambda: movielens.load(movielens.ARCHIVE.obtain()).source,
         resnet.WEIGHTS: lambda: resnet.load_resnet18().source,
     }
     failed = []
@@ -79,17 +79,25 @@ def main(arguments: list[str]) -> int:
     """Run one task; what a reader can mend ends in its sentence, not in a stack trace."""
     task = arguments[0] if len(arguments) == 1 else ""
     tasks = {"data": data, "notebooks": notebooks, "train": train}
-    if task not in tasks:
-        from assignment.publish import rendering  # only now: a reader's tasks need none of it
-
-        tasks = rendering.TASKS
-    if task not in tasks:
-        report(__doc__ or "")
-        return 2
     try:
+        if task and task not in tasks:
+            from assignment.publish import rendering  # only now: a reader's tasks need none of it
+
+            tasks = rendering.TASKS
+        if task not in tasks:
+            report(__doc__ or "")
+            return 2
+        if task != "data" and not (PROJECT / "notebooks").is_dir():
+            raise AssignmentError(
+                f"{PROJECT} holds no notebooks: run this in a clone of the repository, or name one "
+                "in ASSIGNMENT_REPOSITORY."
+            )
         tasks[task]()
     except AssignmentError as error:
         report(f"\n{error}")
+        return 1
+    except ModuleNotFoundError as error:
+        report(f"{task} needs {error.name}, which comes with: pip install '.[notebooks]'")
         return 1
     return 0
 

@@ -61,6 +61,7 @@ def kept(folder: Path, config: Config = CONFIG, **facts: object) -> Run:
 def test_a_run_comes_back_as_it_was_and_is_not_done_again(
     capsys: pytest.CaptureFixture[str], records: Path
 ) -> None:
+    records.mkdir()
     first, again = obtain(experiment, CONFIG), obtain(experiment, CONFIG)
     assert len(done) == 1
     assert (again.name, again.config, again.facts) == (first.name, first.config, first.facts)
@@ -70,7 +71,15 @@ def test_a_run_comes_back_as_it_was_and_is_not_done_again(
     assert again["loss"].dtype == first["loss"].dtype
     assert repr(again) == f"{again.name}: 0 s on {again.facts['device']}"
     assert capsys.readouterr().out == "experiment has no record. Running it now.\n"
-    assert not records.exists(), "a run never writes a committed record"
+    assert not list(records.iterdir()), "a run never writes a committed record"
+
+
+def test_that_no_records_are_here_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    obtain(experiment, CONFIG)
+    assert capsys.readouterr().out == (
+        "experiment finds no records here: ASSIGNMENT_REPOSITORY can name a clone that has them. "
+        "Running it now.\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from pathlib import Path
 
 from assignment.common.settings import PROJECT
 
@@ -16,8 +17,8 @@ from assignment.common.settings import PROJECT
 def commit() -> str:
     """Name the commit of the code that runs, marked when it was changed since."""
     git = shutil.which("git")
-    if git is None:
-        return "unknown"
+    if git is None or not Path(__file__).resolve().is_relative_to(PROJECT / "src"):
+        return "unknown"  # an installed copy may stand in any repository, or in none
     command = [git, "describe", "--always", "--dirty=-changed", "--abbrev=12"]
     run = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
     return run.stdout.strip() or "unknown"

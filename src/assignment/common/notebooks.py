@@ -5,18 +5,20 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import nbformat
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
-
 from assignment.common import settings
+from assignment.common.files import AnyPath
 from assignment.common.settings import AssignmentError, report
 
 CELL_SECONDS = 6 * 3600  # in train mode one cell may train for hours on a CPU
 
 
-def execute(path: Path, target: Path, environment: Mapping[str, str]) -> None:
+def execute(path: AnyPath, target: AnyPath, environment: Mapping[str, str]) -> None:
     """Run a notebook on a fresh kernel, in a changed environment; write it with its outputs."""
+    import nbformat  # these two come with the extra "notebooks"
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError
+
+    path, target = Path(path), Path(target)
     started = time.monotonic()
     report(f"{path.stem}: running ({environment.get('ASSIGNMENT_MODE', settings.mode())} mode)")
     notebook = nbformat.read(path, as_version=4)

@@ -25,7 +25,7 @@ import torch
 from filelock import FileLock
 
 from assignment.common import code, settings
-from assignment.common.files import display_path, write_if_possible, write_whole
+from assignment.common.files import AnyPath, display_path, write_if_possible, write_whole
 from assignment.common.settings import PROJECT, AssignmentError, Mode, report
 
 RECORDS = PROJECT / "data" / "records"
@@ -170,7 +170,7 @@ def runs_folder() -> Path:
     return settings.data_folder() / "runs"
 
 
-def write_run(run: Run, folder: Path, must: bool = False) -> Run:
+def write_run(run: Run, folder: AnyPath, must: bool = False) -> Run:
     """Write the numbers, then their description: a run is whole once its .json is there.
 
     Where the disk is full or the folder read-only one line says so, unless the run `must` be kept.
@@ -183,13 +183,14 @@ def write_run(run: Run, folder: Path, must: bool = False) -> Run:
     write = write_whole if must else write_if_possible
     parts = {".npz": stream.getvalue(), ".json": f"{text}\n".encode()}
     for ending, content in parts.items():
-        if write(folder / f"{run.name}{ending}", methodcaller("write", content)) is False:
+        if write(Path(folder) / f"{run.name}{ending}", methodcaller("write", content)) is False:
             return run
     return replace(run, checksum=checksum)
 
 
-def read_run(path: Path) -> Run:
+def read_run(path: AnyPath) -> Run:
     """Read a run from its .json and .npz; a damaged one is refused."""
+    path = Path(path)
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
         numbers = path.with_suffix(".npz").read_bytes()
@@ -207,9 +208,9 @@ def read_run(path: Path) -> Run:
     return run
 
 
-def read_all(experiment: str, folder: Path | None = None) -> list[Run]:
+def read_all(experiment: str, folder: AnyPath | None = None) -> list[Run]:
     """Read all runs of an experiment, the committed ones unless another folder is named."""
-    paths = sorted((folder or RECORDS).glob(f"{experiment}-*.json"))
+    paths = sorted(Path(folder or RECORDS).glob(f"{experiment}-*.json"))
     return [read_run(path) for path in paths]
 
 
@@ -301,7 +302,12 @@ def _announce(asked: Run) -> None:
     records = read_all(asked.experiment)
     known = [(differences(asked.config, each.config), each.facts) for each in records]
     if not known:
-        return _report_once(asked.experiment, f"{asked.experiment} has no record. Running it now.")
+        missing = (
+            "has no record"
+            if RECORDS.is_dir()
+            else ("finds no records here: ASSIGNMENT_REPOSITORY can name a clone that has them")
+        )
+        return _report_once(asked.experiment, f"{asked.experiment} {missing}. Running it now.")
     different, facts = min(known, key=lambda one: len(one[0]))
     more = f" and {len(different) - 3} more" if len(different) > 3 else ""
     took = f"{duration(facts['seconds'])} on {facts['device']} ({facts['machine']})"
