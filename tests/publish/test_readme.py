@@ -37,6 +37,37 @@ def test_a_changed_number_is_written_anew_and_nothing_else(name: str, tmp_path: 
     assert {p: (tmp_path / p).read_text(encoding="utf-8") for p in PAGES} == PAGES
 
 
+BADGES = {
+    "https://github.com/someone/something": 4,
+    "https://github.com/someone/something.git/ ": 4,
+    "https://example.org/someone/something": 0,  # which no such host can open
+    "git@github.com:someone/something": 0,
+    "../clone": 0,
+    "": 0,
+}
+
+
+@pytest.mark.parametrize(("repository", "count"), BADGES.items())
+def test_badges_are_written_where_a_repository_is_named_that_hosts_can_open(
+    repository: str, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASSIGNMENT_REPOSITORY", repository)
+    between = r"(?<=<!-- badges: written by make render -->)\n.*?(?=<!-- end of badges -->)"
+    text = readme.with_records(re.sub(between, "\n", PAGES["README.md"], flags=re.DOTALL))
+    links = re.findall(r"^\[!\[\w+ in \w+\]\(https://\S+\)\]\((\S+)\)$", text, re.MULTILINE)
+    place = "someone/something/blob/main/notebooks/01_cifar10_transfer.ipynb"
+    assert (
+        links[:2]
+        == [
+            f"https://colab.research.google.com/github/{place}",
+            f"https://kaggle.com/kernels/welcome?src=https://github.com/{place}",
+        ][:count]
+    )
+    assert len(links) == count
+    monkeypatch.delenv("ASSIGNMENT_REPOSITORY")
+    assert readme.with_records(text) == text, "they stay until another is named"
+
+
 def test_every_number_of_the_assignment_leads_to_its_heading() -> None:
     row = r"^\| ([\d.abc]+) \| [^|]* \| \[([^]]+)\]\(notebooks/(\w+)\.ipynb#([^)]+)\) \|$"
     rows = re.findall(row, PAGES["README.md"], re.MULTILINE)

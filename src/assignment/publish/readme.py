@@ -1,16 +1,19 @@
 """What the READMEs say of results and of speed, written from the records and from nothing else."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from assignment.common import runs
+from assignment.common.files import AnyPath
 from assignment.common.runs import Run
-from assignment.common.settings import AssignmentError
+from assignment.common.settings import PROJECT, AssignmentError
 from assignment.images import predictions, resnet
 from assignment.images.experiments import mean_accuracy, minutes_to, read_result, spread
 
@@ -21,19 +24,28 @@ MATTER = {  # rows of the benchmark: those against these
     "dataset, PIL and DataLoader, 2 workers, float32",
     "the frozen network run in every epoch",
 }
+GITHUB, COLAB = "https://github.com/", "https://colab.research.google.com"
+KAGGLE = "https://kaggle.com"
 METHODS = ("embeddings, cosine", "embeddings, chosen", "popularity", "EASE")
 
 
-def update(root: Path) -> None:
+def update(root: AnyPath) -> None:
     """Write what the records say into its places in the READMEs."""
     for page in PAGES:
-        text = (root / page).read_text(encoding="utf-8")
-        (root / page).write_text(with_records(text), encoding="utf-8")
+        path = Path(root) / page
+        path.write_text(with_records(path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def with_records(text: str) -> str:
-    """Return a README's text with what stands between its markers as it should be."""
-    for name, write in WRITTEN.items():
+    """Return a README's text with what stands between its markers as it should be.
+
+    Badges stay as they are but where ``ASSIGNMENT_REPOSITORY`` is an address that hosts can open.
+    """
+    repository = (
+        os.environ.get("ASSIGNMENT_REPOSITORY", "").strip().rstrip("/").removesuffix(".git")
+    )
+    known = {"badges": partial(badges, repository)} if repository.startswith(GITHUB) else {}
+    for name, write in (WRITTEN | known).items():
         opening, closing = f"<!-- {name}: written by make render -->", f"<!-- end of {name} -->"
         if opening in text:
             before, rest = text.split(opening)
@@ -132,6 +144,25 @@ def records_table() -> str:
         since = ", ".join(f"{count} {what}" for what, count in code.items())
         rows.append([experiment, f"**{len(facts)}**", "; ".join(sorted(where)), commits, since])
     return _table(["experiment", "records", "computed on", "commits", "its code"], rows)
+
+
+def badges(repository: str) -> str:
+    """Return a badge for each notebook and each host that opens notebooks from a repository."""
+    hosts = {
+        "Colab": (
+            f"{COLAB}/assets/colab-badge.svg",
+            repository.replace(GITHUB, f"{COLAB}/github/"),
+        ),
+        "Kaggle": (
+            f"{KAGGLE}/static/images/open-in-kaggle.svg",
+            f"{KAGGLE}/kernels/welcome?src={repository}",
+        ),
+    }
+    return "\n".join(
+        f"[![{path.stem} in {host}]({picture})]({place}/blob/main/notebooks/{path.name})"
+        for path in sorted((PROJECT / "notebooks").glob("*.ipynb"))
+        for host, (picture, place) in hosts.items()
+    )
 
 
 WRITTEN = {
