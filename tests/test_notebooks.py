@@ -44,12 +44,14 @@ def test_every_question_has_its_heading_in_order(path: Path) -> None:
 
 
 def code_by_section(path: Path) -> dict[str, str]:
-    """The code of each section, after that of the first cell, which holds what a reader changes."""
+    """The code of each section, after that of the cell which holds what a reader changes."""
     cells, first, number = nbformat.read(path, as_version=4).cells, "", ""
     code: dict[str, str] = {}
     for cell in cells:
         if cell.cell_type == "markdown":
             number = next(iter(re.findall(r"^## (\S+)", cell.source, re.MULTILINE)), number)
+        elif "ASSIGNMENT_REPOSITORY" in cell.source:
+            continue  # the very first cell: it only finds the package
         elif not first:
             first = cell.source
         else:
