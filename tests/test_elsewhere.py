@@ -126,7 +126,7 @@ def test_an_installed_package_finds_records_in_the_repository_that_is_named(
     for task, environment, sentence in (
         ("notebooks", named, "notebooks needs nbformat, which comes with: pip install '.[noteb"),
         ("html", named, "html needs nbformat, which comes with: pip install '.[notebooks]'"),
-        ("notebooks", {}, f"{empty} holds no notebooks: run this in a clone of the repository, or"),
+        ("notebooks", {}, f"{empty} holds no notebooks: name a clone of the project in"),
     ):
         task_run = [python, "-m", "assignment", task]
         done = run(task_run, empty, ASSIGNMENT_MODE="sample", **environment)

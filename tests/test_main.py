@@ -79,7 +79,7 @@ def test_where_there_are_no_notebooks_a_task_says_so(
 ) -> None:
     monkeypatch.setattr(command, "PROJECT", tmp_path)
     assert command.main([task]) == 1
-    assert f"{tmp_path} holds no notebooks: run this in a clone" in capsys.readouterr().out
+    assert f"{tmp_path} holds no notebooks: name a clone" in capsys.readouterr().out
 
 
 def test_what_comes_with_an_extra_is_named(

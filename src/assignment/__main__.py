@@ -88,10 +88,8 @@ def main(arguments: list[str]) -> int:
             report(__doc__ or "")
             return 2
         if task != "data" and not (PROJECT / "notebooks").is_dir():
-            raise AssignmentError(
-                f"{PROJECT} holds no notebooks: run this in a clone of the repository, or name one "
-                "in ASSIGNMENT_REPOSITORY."
-            )
+            here = f"{PROJECT} holds no notebooks"
+            raise AssignmentError(f"{here}: name a clone of the project in ASSIGNMENT_REPOSITORY.")
         tasks[task]()
     except AssignmentError as error:
         report(f"\n{error}")

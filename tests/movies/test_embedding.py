@@ -54,9 +54,7 @@ def test_the_defaults_end_close_to_the_floor() -> None:
     run, floor = embedding.fit(likes), embedding.find_floor(likes)
     assert run.vectors.shape == floor.vectors.shape == (6_298, 50)
     assert run.final < 1.0005 * floor.value
-    assert repr(run).startswith(
-        "Embedding: films 6,298; dimensions 50; steps 1,000; loss at the end"
-    )
+    assert repr(run).startswith("Embedding: films 6,298; dimensions 50; steps 1,000; final loss")
     assert repr(floor).startswith("Floor: films 6,298; dimensions 50; lowest loss 1,687,1")
     assert "<td>6,298</td>" in run._repr_html_()
 
@@ -78,7 +76,7 @@ def test_a_diverging_run_ends_early(optimiser: str, lr: float, scale: float) -> 
     assert (scale < 1) <= len(run.losses) < 50  # the first loss may overflow already
     assert np.isfinite(run.losses).all()
     assert run.final == math.inf
-    assert "loss at the end infinite: it diverged" in repr(run)
+    assert "final loss inf;" in repr(run)
 
 
 def test_snapshots_are_the_vectors_after_so_many_steps_of_gradient_descent() -> None:

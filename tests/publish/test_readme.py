@@ -54,7 +54,7 @@ def test_badges_are_written_where_a_repository_is_named_that_hosts_can_open(
     monkeypatch.setenv("ASSIGNMENT_REPOSITORY", repository)
     between = r"(?<=<!-- badges: written by make render -->)\n.*?(?=<!-- end of badges -->)"
     text = readme.with_records(re.sub(between, "\n", PAGES["README.md"], flags=re.DOTALL))
-    links = re.findall(r"^\[!\[\w+ in \w+\]\(https://\S+\)\]\((\S+)\)$", text, re.MULTILINE)
+    links = re.findall(r"^\[!\[\w+ at [\w.]+\]\(https://\S+\)\]\((\S+)\)$", text, re.MULTILINE)
     place = "someone/something/blob/main/notebooks/01_cifar10_transfer.ipynb"
     assert (
         links[:2]

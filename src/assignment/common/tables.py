@@ -8,6 +8,7 @@ import inspect
 import platform
 import re
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -47,21 +48,21 @@ class Table:
         return table.replace(">", opening, 1)
 
 
-class Summary:
+class Summary(ABC):
     """A result: a line where it is printed, a small table where a page shows it."""
 
-    def summary(self) -> Mapping[str, str]:
-        """Return what is told of it."""
-        raise NotImplementedError
+    @abstractmethod
+    def summary(self) -> Mapping[str, object]:
+        """Return what is told of it; whole numbers get their commas here."""
 
     def _table(self) -> Table:
-        told = self.summary()
-        return Table(
-            pd.DataFrame({"what": told.keys(), "value": told.values()}), type(self).__name__
-        )
+        told = {k: f"{v:,}" if isinstance(v, int) else v for k, v in self.summary().items()}
+        return Table(pd.DataFrame(told.items(), columns=["what", "value"]), type(self).__name__)
 
     def __repr__(self) -> str:
-        return f"{self._table().title}: {'; '.join(map(' '.join, self.summary().items()))}"
+        table = self._table()
+        told = (f"{what} {value}" for what, value in table.frame.itertuples(index=False))
+        return f"{table.title}: {'; '.join(told)}"
 
     def _repr_html_(self) -> str:
         return self._table()._repr_html_()

@@ -50,13 +50,11 @@ class Embedding(Summary):
     diverged: bool
     snapshots: dict[int, np.ndarray]  # the vectors after so many steps
 
-    def summary(self) -> Mapping[str, str]:
+    def summary(self) -> Mapping[str, object]:
         """Return its size, and how it ended."""
         films, dim = self.vectors.shape
-        end = "infinite: it diverged" if self.diverged else f"{self.final:,.0f}"
-        steps = {"steps": f"{len(self.losses) - 1:,}", "loss at the end": end}
-        size = {"films": f"{films:,}", "dimensions": f"{dim}"}
-        return size | steps | {"seconds": f"{self.seconds:.1f}"}
+        ended = {"final loss": f"{self.final:,.0f}", "seconds": f"{self.seconds:.1f}"}
+        return {"films": films, "dimensions": dim, "steps": len(self.losses) - 1, **ended}
 
 
 def random_start(films: int, dim: int, seed: int = 0, scale: float = 0.1) -> Tensor:
@@ -89,8 +87,9 @@ def fit(
     snapshots: Collection[int] = (),  # steps after which to copy the vectors
 ) -> Embedding:
     """Train vectors from a seeded random start; a run that diverges ends early."""
+    if (build := OPTIMISERS.get(optimiser)) is None:
+        raise AssignmentError(f"optimiser is {optimiser!r}; choose one of {', '.join(OPTIMISERS)}.")
     lr = choose_lr(likes, optimiser) if lr is None else lr
-    build = _build(optimiser)
     _check("whole", dim=dim, iterations=iterations)
     _check("finite", lr=lr, scale=scale)
     on = device()
@@ -120,13 +119,7 @@ def choose_lr(likes: Likes, optimiser: str) -> float:
     """Return an optimiser's learning rate: of plain descent a share of the largest stable step."""
     if share := SHARES.get(optimiser):
         return share * largest_stable_step(likes)
-    return float(_build(optimiser).keywords["lr"])
-
-
-def _build(optimiser: str) -> partial[Any]:
-    if optimiser not in OPTIMISERS:
-        raise AssignmentError(f"optimiser is {optimiser!r}; choose one of {', '.join(OPTIMISERS)}.")
-    return OPTIMISERS[optimiser]
+    return float(OPTIMISERS[optimiser].keywords["lr"])
 
 
 def _check(kind: str, **numbers: Any) -> None:
@@ -148,11 +141,10 @@ class Floor(Summary):
     vectors: np.ndarray  # float64 [movies, dim], columns orthogonal, the longest first
     seconds: float
 
-    def summary(self) -> Mapping[str, str]:
+    def summary(self) -> Mapping[str, object]:
         """Return its size and its value."""
         films, dim = self.vectors.shape
-        size = {"films": f"{films:,}", "dimensions": f"{dim}"}
-        return size | {"lowest loss": f"{self.value:,.0f}", "seconds": f"{self.seconds:.1f}"}
+        return {"films": films, "dimensions": dim, "lowest loss": f"{self.value:,.0f}"}
 
 
 def find_floor(likes: Likes, dim: int = 50, seed: int | None = None) -> Floor:

@@ -167,10 +167,10 @@ class Evaluation(Summary):
     recall: NDArray[np.float64]
     ndcg: NDArray[np.float64]
 
-    def summary(self) -> Mapping[str, str]:
+    def summary(self) -> Mapping[str, object]:
         """Return the means over users."""
-        means = {f"recall@{self.n}": self.recall.mean(), f"NDCG@{self.n}": self.ndcg.mean()}
-        return {"users": f"{len(self.users):,}"} | {k: f"{mean:.3f}" for k, mean in means.items()}
+        recall, ndcg = f"{self.recall.mean():.3f}", f"{self.ndcg.mean():.3f}"
+        return {"users": len(self.users), f"recall@{self.n}": recall, f"NDCG@{self.n}": ndcg}
 
 
 def evaluate(scores: Scores, train: Likes, held_out: Likes, n: int = 10) -> Evaluation:

@@ -61,12 +61,11 @@ class MovieLens(Summary):
     tags: pd.DataFrame  # userId, movieId, tag (free words, lower case) and timestamp
     source: Source
 
-    def summary(self) -> Mapping[str, str]:
+    def summary(self) -> Mapping[str, object]:
         """Return how much there is, and of what."""
-        users, films = self.ratings["userId"].nunique(), len(self.movies)
-        size = {"ratings": len(self.ratings), "users": users, "films": films}
-        source = {"source": f"{self.source.what} ({self.source.origin})"}
-        return {what: f"{count:,}" for what, count in size.items()} | source
+        size = {"ratings": len(self.ratings), "users": self.ratings["userId"].nunique()}
+        source = f"{self.source.what} ({self.source.origin})"
+        return {**size, "films": len(self.movies), "source": source}
 
 
 @dataclass(frozen=True, repr=False)
@@ -78,12 +77,10 @@ class Likes(Summary):
     movies: np.ndarray  # the movieId of each column, ascending
     threshold: float  # the lowest rating that counts as a like
 
-    def summary(self) -> Mapping[str, str]:
+    def summary(self) -> Mapping[str, object]:
         """Return how many there are, and what counts as one."""
-        sizes = zip(("users", "films"), self.matrix.shape, strict=True)
-        counts = {"likes": self.matrix.sum(), **dict(sizes)}
-        shown = {what: f"{count:,}" for what, count in counts.items()}
-        return shown | {"stars from": f"{self.threshold:g}"}
+        (users, films), likes = self.matrix.shape, int(self.matrix.sum())
+        return {"likes": likes, "users": users, "films": films, "stars from": self.threshold}
 
     @property
     def count(self) -> np.ndarray:
@@ -142,10 +139,8 @@ def load_csv(
             )
         found = _read(path, {name: wanted.get(name, TEXT) for name in columns})
     except OSError as error:
-        raise AssignmentError(
-            f"{path} cannot be read ({error.strerror}); expected a comma-separated file of ratings "
-            "with a header. A folder is read by `load`."
-        ) from None
+        why = f"({error.strerror}); expected a file with a header, a folder is read by `load`"
+        raise AssignmentError(f"{path} cannot be read {why}.") from None
     for name in (user, item):
         found[name] = found[name].str.strip()
         if (blank := found[name] == "").any():
@@ -153,7 +148,8 @@ def load_csv(
     ids = {"userId": _ids(found[user]), "movieId": _ids(found[item])}
     ratings = pd.DataFrame({**ids, "rating": found[rating], "timestamp": 0})
     _refuse_second_ratings(path, ratings)
-    movies = pd.DataFrame({"movieId": ids["movieId"], "title": found[title or item], "genres": ""})
+    names = found[title or item].str.strip()
+    movies = pd.DataFrame({"movieId": ids["movieId"], "title": names, "genres": ""})
     movies = _with_years(movies.drop_duplicates("movieId").sort_values("movieId"))
     detail = f"a file of your own, by its columns {user}, {item} and {rating}"
     source = Source(path.name, "other", detail, fingerprint({path.name: sha256(path)}))
@@ -212,9 +208,8 @@ def _read_folder(folder: Path) -> MovieLens:
     here = sorted(path.name for path in folder.iterdir())
     archives = next((each for each, names in LAYOUTS.items() if {*names} <= {*here}), None)
     if archives is None:
-        found = ", ".join(here[:5]) or "nothing"
-        more = f" and {len(here) - 5} more" if len(here) > 5 else ""
-        raise AssignmentError(f"{folder} holds {found}{more}; {KNOWN}.")
+        found = ", ".join(here[:5] + ["..."] * (len(here) > 5)) or "nothing"
+        raise AssignmentError(f"{folder} holds {found}; {KNOWN}.")
     paths = {Path(name).stem: folder / name for name in LAYOUTS[archives]}
     if folder.name == ARCHIVE.folder or mode() is Mode.SAMPLE:
         source = ARCHIVE.source(folder)
@@ -229,9 +224,11 @@ def _read_folder(folder: Path) -> MovieLens:
     return MovieLens(_ratings(paths["ratings"], movies), movies, tags, source)
 
 
-def _read(path: Path, columns: Columns) -> pd.DataFrame:
-    """Read a file whose every line is as the columns say; the index holds the lines' numbers."""
-    headed = path.suffix != ".dat"  # which has no header, :: for commas, and no quotes
+def _read(path: Path, columns: Columns, headed: bool = True) -> pd.DataFrame:
+    """Read a file whose every line is as the columns say; the index holds the lines' numbers.
+
+    One that is not headed is as those of MovieLens 1M: :: for commas, no quotes, Latin-1.
+    """
     row = ("," if headed else "::").join(f"(?:{pattern})" for pattern, _, _ in columns.values())
     wrong = re.compile(rf"^(?!{row}\r?$).*", re.MULTILINE)
     types = {name: dtype for name, (_, dtype, _) in columns.items()}
@@ -273,7 +270,7 @@ def _reason(line: str, columns: Columns, headed: bool) -> str:
 
 
 def _movies(path: Path) -> pd.DataFrame:
-    found = _read(path, FILES[path.name])
+    found = _read(path, FILES[path.name], path.suffix == ".csv")
     movie, title = found["movieId"], found["title"].str.strip()
     if (wrong := movie.duplicated() | (title == "")).any():
         line = int(wrong.idxmax())
@@ -289,7 +286,7 @@ def _with_years(movies: pd.DataFrame) -> pd.DataFrame:
 
 
 def _ratings(path: Path, movies: pd.DataFrame) -> pd.DataFrame:
-    found = _read(path, FILES[path.name])
+    found = _read(path, FILES[path.name], path.suffix == ".csv")
     movie, listed = found["movieId"], path.with_stem("movies")
     if len(unlisted := movie[~movie.isin(movies.index)]):
         line, film = unlisted.index[0], unlisted.iloc[0]
@@ -302,14 +299,11 @@ def _ratings(path: Path, movies: pd.DataFrame) -> pd.DataFrame:
 
 
 def _refuse_second_ratings(path: Path, found: pd.DataFrame) -> None:
-    user, movie = found["userId"], found["movieId"]
-    films, pair = pd.factorize(movie), pd.Series(pd.factorize(user)[0], found.index)
-    pair = pair * len(films[1]) + films[0]
+    pair = found[["userId", "movieId"]]
     if (again := pair.duplicated()).any():
         line = int(again.idxmax())
-        first = int((pair == pair[line]).idxmax())
-        reason = f"user {user[line]} already rated movie {movie[line]} on line {first}"
-        raise RatingsError(path, line, reason)
+        (user, movie), first = pair.loc[line], (pair == pair.loc[line]).all(axis=1).idxmax()
+        raise RatingsError(path, line, f"user {user} already rated movie {movie} on line {first}")
 
 
 def _ids(names: pd.Series) -> pd.Series:

@@ -55,9 +55,9 @@ class Neighbours(Summary):
     rows: Rows  # [movies, any], in the order of `liked.movies`
     cosine: bool  # whether the score is the cosine or the inner product of rows
 
-    def summary(self) -> Mapping[str, str]:
+    def summary(self) -> Mapping[str, object]:
         """Return what is compared, and how."""
-        return {"films": f"{len(self.liked.movies):,}", "score": self.score}
+        return {"films": len(self.liked.movies), "score": self.score}
 
     def similar(self, films: Film | Sequence[Film], n: int = 10) -> pd.DataFrame:
         """Tabulate by movieId the n films nearest to a film, or to several together.
@@ -129,19 +129,16 @@ class Neighbours(Summary):
         return [movie for movie in namesakes if titles[movie] == query.strip()] or namesakes
 
     def _suggestion(self, query: str) -> str:
-        asked = spellings(YEAR.sub("", query))[0]
+        asked, longer = spellings(YEAR.sub("", query))[0], set[int]()
         near = difflib.get_close_matches(asked, self._by_spelling, n=3)
         alike = {movie for spelling in near for movie in self._by_spelling[spelling]}
         # "Star Wars" is spelled like no title, but begins several; "LOTR" are their initials.
-        longer = {
-            movie
-            for spelling, movies in self._by_spelling.items()
-            if spelling.startswith(f"{asked} ")
-            or "".join(word[0] for word in spelling.split()).startswith(asked)
-            for movie in movies
-        }
-
-        movies = sorted(alike | {*sorted(longer, key=self._most_liked)[:3]}, key=self._most_liked)
+        for spelling, movies in self._by_spelling.items():
+            initials = "".join(word[0] for word in spelling.split())
+            if spelling.startswith(f"{asked} ") or initials.startswith(asked):
+                longer.update(movies)
+        popular = sorted(longer, key=self._most_liked)[:3]
+        movies = sorted({*alike, *popular}, key=self._most_liked)
         titles = self.data.movies["title"][movies].unique()
         return f"Near spellings: {'; '.join(titles)}." if movies else "Nothing is spelled like it."
 

@@ -24,8 +24,11 @@ MATTER = {  # rows of the benchmark: those against these
     "dataset, PIL and DataLoader, 2 workers, float32",
     "the frozen network run in every epoch",
 }
-GITHUB, COLAB = "https://github.com/", "https://colab.research.google.com"
-KAGGLE = "https://kaggle.com"
+GITHUB = "https://github.com/"
+HOSTS = (  # that open a notebook of a repository there: a badge's picture, and the way to it
+    ("https://colab.research.google.com/", "assets/colab-badge.svg", "github/"),
+    ("https://kaggle.com/", "static/images/open-in-kaggle.svg", f"kernels/welcome?src={GITHUB}"),
+)
 METHODS = ("embeddings, cosine", "embeddings, chosen", "popularity", "EASE")
 
 
@@ -37,14 +40,10 @@ def update(root: AnyPath) -> None:
 
 
 def with_records(text: str) -> str:
-    """Return a README's text with what stands between its markers as it should be.
-
-    Badges stay as they are but where ``ASSIGNMENT_REPOSITORY`` is an address that hosts can open.
-    """
-    repository = (
-        os.environ.get("ASSIGNMENT_REPOSITORY", "").strip().rstrip("/").removesuffix(".git")
-    )
-    known = {"badges": partial(badges, repository)} if repository.startswith(GITHUB) else {}
+    """Return a README's text with what stands between its markers as it should be."""
+    # Badges stay as they are but where an address is named that hosts can open.
+    address = os.environ.get("ASSIGNMENT_REPOSITORY", "").strip()
+    known = {"badges": partial(badges, address)} if address.startswith(GITHUB) else {}
     for name, write in (WRITTEN | known).items():
         opening, closing = f"<!-- {name}: written by make render -->", f"<!-- end of {name} -->"
         if opening in text:
@@ -146,22 +145,14 @@ def records_table() -> str:
     return _table(["experiment", "records", "computed on", "commits", "its code"], rows)
 
 
-def badges(repository: str) -> str:
-    """Return a badge for each notebook and each host that opens notebooks from a repository."""
-    hosts = {
-        "Colab": (
-            f"{COLAB}/assets/colab-badge.svg",
-            repository.replace(GITHUB, f"{COLAB}/github/"),
-        ),
-        "Kaggle": (
-            f"{KAGGLE}/static/images/open-in-kaggle.svg",
-            f"{KAGGLE}/kernels/welcome?src={repository}",
-        ),
-    }
+def badges(address: str) -> str:
+    """Return a badge for each notebook and each host that opens those of a GitHub repository."""
+    place = address.removeprefix(GITHUB).rstrip("/").removesuffix(".git")
     return "\n".join(
-        f"[![{path.stem} in {host}]({picture})]({place}/blob/main/notebooks/{path.name})"
+        f"[![{path.stem} at {host[8:-1]}]({host}{picture})]"
+        f"({host}{way}{place}/blob/main/notebooks/{path.name})"
         for path in sorted((PROJECT / "notebooks").glob("*.ipynb"))
-        for host, (picture, place) in hosts.items()
+        for host, picture, way in HOSTS
     )
 
 
