@@ -45,8 +45,12 @@ class RemoteFile:
 
     name: str
     urls: tuple[str, ...]  # official addresses, in the order to try
-    sha256: str
-    size: int  # bytes
+    sha256: str  # or its first digits, where no more of it is published
+    size: int = 0  # bytes; 0: only the host knows
+
+    def is_at(self, path: Path) -> bool:
+        """Whether a file is this one, by its checksum."""
+        return sha256(path).startswith(self.sha256)
 
 
 @dataclass(frozen=True)
@@ -77,14 +81,15 @@ def fetch(file: RemoteFile, folder: AnyPath, effort: Effort = PATIENT) -> Path:
 
 def megabytes(size: float) -> str:
     """Write a size for readers, as in 170.5 MB."""
-    return f"{size / 1e6:,.1f} MB"
+    return f"{size / 1e6:,.1f} MB" if size else "of unknown size"
 
 
 def _fault(file: RemoteFile, path: Path) -> str:
     if not path.exists():
         return "no file"
-    damaged = f"a damaged file ({_size(path):,} of {file.size:,} bytes, its checksum differs)"
-    return "" if sha256(path) == file.sha256 else damaged
+    of = f" of {file.size:,}" if file.size else ""
+    damaged = f"a damaged file ({_size(path):,}{of} bytes, its checksum differs)"
+    return "" if file.is_at(path) else damaged
 
 
 def _download(file: RemoteFile, path: Path, effort: Effort, fault: str) -> None:
@@ -100,7 +105,7 @@ def _download(file: RemoteFile, path: Path, effort: Effort, fault: str) -> None:
         f"{file.name} ({megabytes(file.size)}) is needed, found {fault} in {path.parent}, "
         f"and no source gave it:\n{reasons}"
         f"What arrived so far is kept and continued next time. By hand: get it from "
-        f"{file.urls[0]} and put it at {path} (SHA-256 {file.sha256})."
+        f"{file.urls[0]} and put it at {path} (its SHA-256 begins with {file.sha256})."
     )
 
 
@@ -134,20 +139,21 @@ class _Transfer:
                 time.sleep(BACKOFF_SECONDS * 2 ** max(idle - 1, 0))
 
     def request(self, start: int) -> None:
-        if start < self.file.size:  # else all its bytes are here from last time
+        if not self.file.size or start < self.file.size:  # else all of it is here from last time
             with _open(self.url, start, self.effort.timeout) as response:
                 self.receive(response, start if response.status == 206 else 0)
-        if sha256(self.part) != self.file.sha256:
+        if not self.file.is_at(self.part):
             self.part.unlink()  # continuing wrong bytes can never give the right file
             raise _SourceError("what it sent has the wrong checksum and was thrown away")
 
     def receive(self, response: Any, start: int) -> None:
-        file, due = self.file, self.file.size - start
-        announced = response.headers.get("Content-Length")
-        kind = response.headers.get_content_type()
-        if announced != str(due) and (announced or kind == "text/html"):
-            raise _SourceError(f"it sends {announced or 'some'} bytes of {kind}, expected {due:,}")
-        progress = tqdm(None, file.name, file.size, False, initial=start, unit="B", unit_scale=True)
+        file, announced = self.file, response.headers.get("Content-Length") or ""
+        size = file.size or start + int(announced if announced.isdecimal() else 0)
+        due, kind = size - start, response.headers.get_content_type()
+        if announced != str(due) and (announced or kind == "text/html" or not file.size):
+            wanted = f"{due:,}" if file.size else "their number"
+            raise _SourceError(f"it sends {announced or 'some'} bytes of {kind}, expected {wanted}")
+        progress = tqdm(None, file.name, size, False, initial=start, unit="B", unit_scale=True)
         with self.part.open("ab" if start else "wb") as out, progress:
             while due:
                 chunk = _read(response, due)
@@ -158,7 +164,7 @@ class _Transfer:
                 rest = due * elapsed / self.received
                 if elapsed > PROBE_SECONDS and rest > self.effort.patience:
                     raise AssignmentError(
-                        f"{file.name} ({megabytes(file.size)}) comes slowly: about {rest / 60:,.0f}"
+                        f"{file.name} ({megabytes(size)}) comes slowly: about {rest / 60:,.0f}"
                         " more minutes. What arrived is kept; `make data` continues it."
                     )
 
