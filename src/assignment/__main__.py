@@ -29,7 +29,7 @@ def data() -> None:
     wanted: dict[str, Callable[[], Source]] = {
         cifar10.ARCHIVE.name: lambda: cifar10.read(cifar10.ARCHIVE.obtain()).source,
         movielens.ARCHIVE.name: lambda: movielens.load(movielens.ARCHIVE.obtain()).source,
-        resnet.WEIGHTS: lambda: resnet.load_resnet18().source,
+        "ResNet18 IMAGENET1K_V1": lambda: resnet.load_resnet().source,
     }
     failed = []
     for name, get in wanted.items():

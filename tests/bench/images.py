@@ -22,7 +22,7 @@ from torchvision.transforms import v2
 
 from assignment.common import settings
 from assignment.images import cifar10, features, pixels, resnet, training
-from assignment.images.cifar10 import Cifar10, Split
+from assignment.images.cifar10 import Dataset, Split
 from assignment.images.experiments import Plan
 from assignment.images.features import Preprocessing
 from assignment.images.linear import SoftmaxRegression
@@ -69,7 +69,7 @@ def batches(form: str, size: int) -> Iterable[tuple[Tensor, Tensor]]:
     return DataLoader(dataset, batch_size=BATCH, shuffle=True, num_workers=WORKERS)
 
 
-def pace(form: str, data: Cifar10, count: int, size: int) -> float:
+def pace(form: str, data: Dataset, count: int, size: int) -> float:
     """Return images per second of finetuning, over some batches after one that sets things up."""
     if form == PIPELINE:
         recipe, shown = Recipe(epochs=1, batch=BATCH), some(data.train, count * BATCH)
@@ -90,7 +90,7 @@ def pace(form: str, data: Cifar10, count: int, size: int) -> float:
     return count * BATCH / (time.perf_counter() - began)
 
 
-def reading_pace(form: str, data: Cifar10, count: int, size: int) -> float:
+def reading_pace(form: str, data: Dataset, count: int, size: int) -> float:
     """Return images per second of reading features, or of the network alone on one batch."""
     folded, on = features.fold_batchnorm(network().eval()), settings.device()
     images, batch = data.train.images[: count * BATCH], resident_batch(size)[:50]
@@ -109,7 +109,7 @@ def reading_pace(form: str, data: Cifar10, count: int, size: int) -> float:
     return len(images) / (time.perf_counter() - began)
 
 
-def head_seconds(cached: bool, data: Cifar10) -> float:
+def head_seconds(cached: bool, data: Dataset) -> float:
     """Return the seconds to a linear head, its features read once or the network always run."""
     recipe = Recipe(epochs=HEAD_EPOCHS, lr=0.05, choose_best=False)
     train, whole = some(data.train, HEAD_IMAGES), network()
@@ -139,7 +139,7 @@ class LayerRace:
         epochs=60, batch=500, lr=0.05, warmup=0.1, weight_decay=0.008, choose_best=False
     )
 
-    def __init__(self, data: Cifar10) -> None:
+    def __init__(self, data: Dataset) -> None:
         small = nn.functional.avg_pool2d(pixels.to_float(data.train.images[:LAYER_IMAGES]), 2)
         self.train = Split(small.flatten(1), data.train.labels[:LAYER_IMAGES])
         self.layer = SoftmaxRegression(self.train.images)

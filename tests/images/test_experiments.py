@@ -1,6 +1,7 @@
 """Both ways from ImageNet to CIFAR-10: what they see, leave behind, and answer for."""
 
 import functools
+import re
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from assignment.common.files import Source, sha256
 from assignment.common.settings import AssignmentError
 from assignment.images import cifar10, experiments, labels, predictions, resnet, sample, training
 from assignment.images.answers import answers
-from assignment.images.cifar10 import Cifar10, Split
+from assignment.images.cifar10 import Dataset, Split
 from assignment.images.experiments import Plan, Result
 from assignment.images.features import Preprocessing
 from assignment.images.labels import LabelEvidence
@@ -25,6 +26,7 @@ from assignment.images.resnet import Backbone
 from assignment.images.sample import SmallBackbone
 from assignment.images.training import Recipe
 from tests.common.variations import assert_every_value_counts
+from tests.images.test_resnet import STATES
 
 DATA, PRECISION = settings.data_folder(), settings.precision
 RECIPE = Recipe(epochs=2, batch=32, lr=0.1)
@@ -34,15 +36,15 @@ Patch = pytest.MonkeyPatch
 Way = Callable[..., Result]
 
 
-def probe(data: Cifar10, recipe: Recipe = RECIPE, **more: Any) -> Result:
+def probe(data: Dataset, recipe: Recipe = RECIPE, **more: Any) -> Result:
     return experiments.linear_probe(data, SMALL, recipe, **more)
 
 
-def mistake(data: Cifar10, recipe: Recipe = RECIPE, **more: Any) -> Result:
+def mistake(data: Dataset, recipe: Recipe = RECIPE, **more: Any) -> Result:
     return experiments.batchnorm_mistake(data, 32, recipe, **more)
 
 
-def finetune(data: Cifar10, recipe: Recipe = RECIPE, **more: Any) -> Result:
+def finetune(data: Dataset, recipe: Recipe = RECIPE, **more: Any) -> Result:
     return experiments.finetune(data, Plan(recipe, sizes=(32,)), **more)
 
 
@@ -56,10 +58,10 @@ def drawn(count: int, seed: int) -> Split:
 
 
 @functools.cache
-def tiny() -> Cifar10:
+def tiny() -> Dataset:
     """A dozen images per class to learn from, and a few that are held out."""
     source = Source("tiny", "other", "drawn by hand", "checksum of drawn images")
-    return Cifar10(drawn(120, 1), drawn(40, 2), drawn(50, 3), sample.SHAPES, source)
+    return Dataset(drawn(120, 1), drawn(40, 2), drawn(50, 3), sample.SHAPES, source)
 
 
 class Sealed(Split):
@@ -69,7 +71,7 @@ class Sealed(Split):
         raise AssertionError("the test images were used")
 
 
-def sealed() -> Cifar10:
+def sealed() -> Dataset:
     return replace(tiny(), test=Sealed(tiny().test.images, tiny().test.labels))
 
 
@@ -87,7 +89,7 @@ def recorded(data_folder: Path, monkeypatch: Patch) -> Path:
     small = Backbone(SmallBackbone(width=8).eval(), WEIGHTS)
     monkeypatch.setenv("ASSIGNMENT_MODE", "recorded")
     monkeypatch.setattr(runs, "RECORDS", data_folder / "records")
-    monkeypatch.setattr(resnet, "load_pretrained", lambda: small)
+    monkeypatch.setattr(resnet, "load_pretrained", lambda *_: small)
     return data_folder / "runs"
 
 
@@ -139,6 +141,42 @@ def test_mirror_averaging_is_the_mean_of_both_logits() -> None:
     assert not torch.allclose(one["test"].logits, other["test"].logits, atol=1e-3)
     for each in (one, other):
         assert torch.allclose(each["test mirrored"].logits, mean, atol=1e-5)
+
+
+@pytest.mark.parametrize(("way", "final"), [
+    ("probe", False), ("probe", True), ("mistake", False), ("finetune", False), ("finetune", True)
+])  # fmt: skip
+def test_a_result_tells_of_every_class(way: str, final: bool) -> None:
+    result = WAYS[way](tiny(), **({"final": True} if final else {}))
+    splits = ["train", "validation", "test"] if final else ["validation"]
+    for name in splits:
+        confusion = result.confusion(name)
+        recall = confusion.diagonal() / confusion.sum(1)
+        assert confusion.sum() == len(getattr(tiny(), name))
+        assert result.accuracy(name) == confusion.trace() / confusion.sum()
+        assert result.balanced_accuracy(name) == pytest.approx(recall.mean())
+        table = result.by_class(name).frame
+        assert table["class"].tolist() == list(sample.SHAPES)
+        assert table["recall"].tolist() == [f"{share:.1%}" for share in recall]
+        assert table[f"taken for {sample.SHAPES[3]}"].tolist() == confusion[:, 3].tolist()
+    assert "\n" not in repr(result)
+    assert len(repr(result)) < 120
+    assert re.findall(r"<td>(\w+)</td>", result._repr_html_()) == splits
+    without = "This model was not evaluated on 'test'; where `final=True` it is"
+    for ask in () if final else (result.accuracy, result.confusion, result.by_class):
+        with pytest.raises(AssignmentError, match=without):
+            ask("test")
+
+
+def test_a_class_without_images_has_no_recall_and_many_classes_keep_their_labels() -> None:
+    few = Split(tiny().validation.images, tiny().validation.labels % 3)
+    table = probe(replace(tiny(), validation=few)).by_class().frame
+    assert table["recall"].tolist()[3:] == ["-"] * 7
+    labels = torch.arange(120) * 3
+    many = Split(tiny().train.images, labels)
+    names = tuple(map(str, range(360)))
+    data = Dataset(many, many, many, names, tiny().source)
+    assert torch.equal(probe(data, final=True).predictions["test"].labels, labels)
 
 
 def layer_of(run: runs.Run, read: Tensor) -> Tensor:
@@ -195,7 +233,7 @@ def test_only_the_first_images_are_learned_from(way: str) -> None:
 
 def test_the_batchnorm_mistake_is_another_model_and_spares_the_network(monkeypatch: Patch) -> None:
     backbone, untouched = resnet.load_pretrained(), resnet.load_pretrained().network.state_dict()
-    monkeypatch.setattr(resnet, "load_pretrained", lambda: backbone)
+    monkeypatch.setattr(resnet, "load_pretrained", lambda *_: backbone)
     assert not np.allclose(mistake(sealed()).history, probe(sealed()).history, rtol=0.01)
     after = backbone.network.state_dict()
     assert all(torch.equal(after[name], value) for name, value in untouched.items())
@@ -235,6 +273,25 @@ def test_the_finished_network_is_evaluated_at_other_sizes_too() -> None:
     result = experiments.finetune(sealed(), plan)
     assert result.facts["validation at 64 px"]["accuracy"] == result.accuracy()
     assert result.loss("validation at 128 px") != result.loss()
+
+
+def uneven(seed: int, common: int, rare: int) -> Split:
+    labels = torch.arange(common + rare) >= common
+    labels = labels[torch.randperm(len(labels), generator=generator(seed))].long()
+    shapes = np.array([sample.SHAPES.index(name) for name in ("bars", "pillars")])[labels]
+    images = sample.draw_shapes(shapes, np.random.default_rng(seed))
+    return Split(torch.from_numpy(images), labels)
+
+
+@pytest.mark.parametrize("way", ["probe", "finetune"])
+def test_balanced_training_finds_more_of_a_rare_class(way: str) -> None:
+    splits = uneven(1, 150, 12), uneven(2, 40, 4), uneven(3, 300, 24)
+    data = Dataset(*splits, ("bars", "pillars"), tiny().source)
+    usual = WAYS[way](data, final=True)
+    balanced = WAYS[way](data, class_weight="balanced", final=True)
+    assert not same_numbers(usual, balanced)
+    recalls = [found.predictions["test"].class_accuracy[1] for found in (usual, balanced)]
+    assert way == "finetune" or recalls[1] > recalls[0] + 0.2
 
 
 def test_both_ways_learn() -> None:
@@ -298,6 +355,41 @@ def test_every_value_of_a_config_makes_another_run(config: Any) -> None:
     assert_every_value_counts(config)
 
 
+def test_what_was_added_to_the_configs_leaves_the_keys_of_before_alone() -> None:
+    usual, other = probe(tiny()), probe(tiny(), network="resnet34", class_weight="balanced")
+    assert usual.run.config.keys() == {"data", "features", "recipe"}
+    assert other.run.config.keys() == {"data", "features", "recipe", "network", "class_weight"}
+
+
+@pytest.mark.parametrize(("way", "asked", "words"), [
+    *((way, {"network": "ResNet50"}, "'ResNet50' .*one of resnet18, resnet34, r") for way in WAYS),
+    *((way, {"class_weight": "even"}, "is 'even'; choose") for way in ("probe", "finetune")),
+])  # fmt: skip
+def test_what_there_is_not_is_refused_in_a_sentence(
+    way: str, asked: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(AssignmentError, match=words):
+        WAYS[way](tiny(), **asked)
+
+
+@pytest.mark.parametrize(("network", "width"), [("resnet34", 512), ("resnet50", 2048)])
+def test_other_networks_are_read_and_finetuned(
+    network: str, width: int, data_folder: Path, monkeypatch: Patch
+) -> None:
+    monkeypatch.setenv("ASSIGNMENT_MODE", "recorded")
+    monkeypatch.setenv("ASSIGNMENT_WEIGHTS", str(data_folder / "weights.pth"))
+    torch.save(STATES[network], data_folder / "weights.pth")
+    few = replace(tiny(), train=drawn(20, 1), validation=drawn(10, 2), test=sealed().test)
+    layer = probe(few, network=network)
+    assert layer.facts["trainable parameters"] == (width + 1) * 10
+    assert layer.facts["weights"]["what"] == f"ResNet{network[-2:]} weights"
+    tuned = finetune(few, Recipe(epochs=1, batch=20), network=network)
+    parameters = resnet.build_resnet(network).parameters()
+    every = sum(parameter.numel() for parameter in parameters)
+    assert tuned.facts["trainable parameters"] == every - (width + 1) * 990
+    assert layer.run.config["network"] == tuned.run.config["network"] == network
+
+
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_other_images_or_labels_have_another_fingerprint(split: str) -> None:
     data, whole = tiny(), getattr(tiny(), split)
@@ -316,7 +408,8 @@ def test_only_weights_that_are_not_official_are_named(monkeypatch: Patch, tmp_pa
     other = probe(tiny())
     assert other.run.config["weights"] == sha256(path)
     assert other.run.name != first.run.name
-    monkeypatch.setattr(resnet, "CHECKPOINT", replace(resnet.CHECKPOINT, sha256=sha256(path)))
+    official = replace(resnet.CHECKPOINTS["resnet18"], sha256=sha256(path)[:8])
+    monkeypatch.setitem(resnet.CHECKPOINTS, "resnet18", official)
     assert probe(tiny()).run.name == first.run.name
 
 
@@ -327,11 +420,16 @@ def test_who_has_the_official_weights_sees_no_word_of_a_stand_in(monkeypatch: Pa
     monkeypatch.setattr(resnet, "STAND_INS", {WEIGHTS.sha256: WEIGHTS.detail})
     assert experiments.weights_shown() == WEIGHTS
     assert "A limitation" in experiments.weights_notice().text
-    official = replace(WEIGHTS, origin="official", sha256=resnet.CHECKPOINT.sha256)
+    official = replace(WEIGHTS, origin="official", sha256=resnet.CHECKPOINTS["resnet18"].sha256)
     downloaded = Backbone(SmallBackbone(1, 8).eval(), official)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(resnet, "load_pretrained", lambda *_: downloaded)
+        probe(replace(tiny(), validation=tiny().test), final=True)
+        probe(tiny(), network="resnet50", final=True)
+    assert experiments.weights_shown() == WEIGHTS, "own pictures, another network are not shown"
     with monkeypatch.context() as train:
         train.setenv("ASSIGNMENT_MODE", "train")
-        train.setattr(resnet, "load_pretrained", lambda: downloaded)
+        train.setattr(resnet, "load_pretrained", lambda *_: downloaded)
         fresh = probe(tiny(), final=True)
     again = probe(tiny(), final=True)
     assert again.run.name == committed.name

@@ -68,6 +68,10 @@ def test_metrics_are_scikit_learns(seed: int, classes: int) -> None:
     assert found.accuracy == pytest.approx(metrics.accuracy_score(labels, guess))
     assert (found.confusion == metrics.confusion_matrix(labels, guess)).all()
     assert found.class_accuracy == pytest.approx(metrics.recall_score(labels, guess, average=None))
+    few = Predictions(found.logits, found.labels % max(1, classes - 1))  # of the last class none
+    expected = metrics.recall_score(few.labels.numpy(), guess, average=None, zero_division=np.nan)
+    assert few.class_accuracy == pytest.approx(expected, nan_ok=True)
+    assert few.balanced_accuracy == pytest.approx(np.nanmean(expected))
     assert found.loss == pytest.approx(metrics.log_loss(labels, probabilities))
     assert found.log_confidence.exp().numpy() == pytest.approx(probabilities.max(1))
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from assignment.common import files
 from assignment.common.settings import AssignmentError
 from assignment.images import resnet
-from assignment.images.resnet import CHECKPOINT, WeightsError
+from assignment.images.resnet import CHECKPOINTS, WeightsError
 
 VAR = "layer4.1.bn2.running_var"
 UNREADABLE = "is no file of tensors; no code in it was run"
@@ -32,7 +32,9 @@ class Attack:
         return Path.touch, (Path("ran"),)
 
 
-STATE = light(torchvision.models.resnet18)
+STATES = {name: light(getattr(torchvision.models, name)) for name in CHECKPOINTS}
+STATE = STATES["resnet18"]
+each_network = pytest.mark.parametrize("network", CHECKPOINTS)
 
 
 def without(end: str) -> State:
@@ -73,7 +75,7 @@ FAULTS: dict[str, tuple[object, str]] = {
     "a negative variance": (STATE | {VAR: torch.linspace(1, -1e-6, 512)}, f"{VAR} .*negative"),
     "wrapped": ({"epoch": 3, "state_dict": STATE}, 'Unexpected key.* "epoch", "state_dict"'),
     "a list": (list(STATE.values()), "Expected state_dict to be dict-like"),
-    "resnet34": (light(torchvision.models.resnet34), 'Unexpected key.* "layer1.2.conv1.weight"'),
+    "resnet34": (STATES["resnet34"], 'Unexpected key.* "layer1.2.conv1.weight"'),
     "a whole network": (nn.Linear(2, 2), UNREADABLE),
     "text": (b"<html>404:\nnot found</html>", UNREADABLE),
     "code": ({**STATE, "fc.bias": Attack()}, UNREADABLE),
@@ -86,32 +88,50 @@ def test_weights_that_do_not_fit_are_refused_in_one_sentence(named: Path, fault:
     content, reason = FAULTS[fault]
     if content is not None:
         named.write_bytes(content) if isinstance(content, bytes) else torch.save(content, named)
-    advice = "Name a ResNet18 state dict, saved alone, in ASSIGNMENT_WEIGHTS"
+    advice = "Name a state dict of the network, saved alone, in ASSIGNMENT_WEIGHTS"
     with pytest.raises(WeightsError, match=rf"{named}.* {reason}.*\. {advice}"):
         resnet.load_pretrained()
     assert not Path("ran").exists()
 
 
-def test_the_official_address_is_torchvisions_with_the_pinned_prefix() -> None:
-    assert CHECKPOINT.urls == (torchvision.models.ResNet18_Weights.IMAGENET1K_V1.url,)
-    assert CHECKPOINT.urls[0].endswith(f"/resnet18-{CHECKPOINT.sha256[:8]}.pth")
+@each_network
+def test_the_official_address_is_torchvisions_with_the_pinned_prefix(network: str) -> None:
+    theirs = torchvision.models.get_model_weights(network)["IMAGENET1K_V1"]
+    assert CHECKPOINTS[network].urls == (theirs.url,)
+    assert theirs.url.endswith(f"/{network}-{CHECKPOINTS[network].sha256[:8]}.pth")
 
 
+@each_network
 def test_a_checkpoint_in_place_is_used_if_it_is_the_official_one(
-    data_folder: Path, monkeypatch: pytest.MonkeyPatch
+    data_folder: Path, monkeypatch: pytest.MonkeyPatch, network: str
 ) -> None:
     monkeypatch.setenv("ASSIGNMENT_MODE", "train")
     monkeypatch.setenv("ASSIGNMENT_MIRROR", "http://127.0.0.1:9/")
     monkeypatch.setattr("assignment.common.download.BACKOFF_SECONDS", 0.0)
-    path = data_folder / "weights" / CHECKPOINT.name
+    path = data_folder / "weights" / CHECKPOINTS[network].name
     path.parent.mkdir()
-    torch.save(STATE, path)
+    torch.save(STATES[network], path)
     with pytest.raises(AssignmentError, match="damaged file"):
-        resnet.load_pretrained()
-    pinned = replace(CHECKPOINT, sha256=files.sha256(path), size=path.stat().st_size)
-    monkeypatch.setattr(resnet, "CHECKPOINT", pinned)
-    source = resnet.load_pretrained().source
-    assert (source.origin, source.sha256) == ("official", pinned.sha256)
+        resnet.load_pretrained(network)
+    whole, given = files.sha256(path), CHECKPOINTS[network].sha256
+    pinned = replace(CHECKPOINTS[network], sha256=whole[: len(given)], size=path.stat().st_size)
+    monkeypatch.setitem(CHECKPOINTS, network, pinned)
+    backbone = resnet.load_pretrained(network)
+    assert (backbone.source.origin, backbone.source.sha256) == ("official", whole)
+    assert backbone.source.what == f"ResNet{network[-2:]} IMAGENET1K_V1"
+    scratch = resnet.build_classifier(backbone, 3, "all", pretrained=False)
+    assert len(scratch.state_dict()) == len(backbone.network.state_dict())
+
+
+@pytest.mark.parametrize("mode", ["train", "sample"])
+def test_another_network_is_refused_and_the_message_lists_those_there_are(
+    monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    monkeypatch.setenv("ASSIGNMENT_MODE", mode)
+    with pytest.raises(
+        AssignmentError, match=r"'resnet19' .*one of resnet18, resnet34, resnet50\.$"
+    ):
+        resnet.load_pretrained("resnet19")
 
 
 @pytest.mark.usefixtures("sample_mode")
@@ -141,4 +161,4 @@ def test_torch_and_torchvision_that_do_not_match_are_one_sentence(
     monkeypatch.delitem(sys.modules, "torchvision")
     reason = r"^torch \d.* and torchvision \d.* do not fit together .* in requirements.lock\.$"
     with pytest.raises(AssignmentError, match=reason):
-        resnet.build_resnet18()
+        resnet.build_resnet()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from assignment.images import cifar10
-from assignment.images.cifar10 import Cifar10
+from assignment.images.cifar10 import Dataset
 from assignment.images.experiments import Plan, Result, finetune, linear_probe
 from assignment.images.linear import FeatureSet
 from assignment.images.sample import SHAPES
@@ -14,11 +14,11 @@ from assignment.images.training import Recipe
 
 
 @pytest.fixture
-def data(sample_mode: None) -> Cifar10:
+def data(sample_mode: None) -> Dataset:
     return cifar10.load()
 
 
-def test_ten_classes_in_equal_parts_no_image_twice_and_the_same_again(data: Cifar10) -> None:
+def test_ten_classes_in_equal_parts_no_image_twice_and_the_same_again(data: Dataset) -> None:
     splits = (data.train, data.validation, data.test)
     assert data.classes == SHAPES
     assert [torch.bincount(s.labels).tolist() for s in splits] == [[90] * 10, [10] * 10, [20] * 10]
@@ -31,14 +31,14 @@ def test_ten_classes_in_equal_parts_no_image_twice_and_the_same_again(data: Cifa
 
 FEATURES = FeatureSet(stages=("layer2", "layer3", "layer4 2x2"))
 PLAN = Plan(Recipe(epochs=3, batch=32, lr=0.05), sizes=(32,))
-WAYS: dict[str, Callable[[Cifar10], Result]] = {
+WAYS: dict[str, Callable[[Dataset], Result]] = {
     "linear": lambda data: linear_probe(data, FEATURES, PLAN.recipe, final=True),
     "finetuning": lambda data: finetune(data, PLAN, final=True),
 }
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_classes_are_told_apart_but_not_all(data: Cifar10, way: str) -> None:
+def test_classes_are_told_apart_but_not_all(data: Dataset, way: str) -> None:
     found = WAYS[way](data).predictions["test"]
     assert 0.6 < found.accuracy < 0.95
     assert len(found.labels[~found.correct].unique()) >= 6, "the grids of errors are not empty"

@@ -8,8 +8,10 @@ from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -98,7 +100,9 @@ def assert_same(one: TrainedModel, other: TrainedModel) -> None:
     assert not changed(state_of(one.model), state_of(other.model))
 
 
-def by_hand(split: Split, held: Split, recipe: Recipe) -> tuple[list[list[float]], list[State]]:
+def by_hand(
+    split: Split, held: Split, recipe: Recipe, weights: Tensor | None = None
+) -> tuple[list[list[float]], list[State]]:
     """Train a layer with torch's own SGD; return each epoch's metrics and evaluated weights."""
     model, average, history, states = layer(), State(), list[list[float]](), list[State]()
     decay, momentum = {"weight_decay": recipe.weight_decay}, recipe.momentum
@@ -115,6 +119,9 @@ def by_hand(split: Split, held: Split, recipe: Recipe) -> tuple[list[list[float]
                 group["lr"] = recipe.lr * recipe.lr_factor(step / (recipe.epochs * len(whole)))
             logits, labels = model(split.images[chosen]), split.labels[chosen]
             loss = functional.cross_entropy(logits, labels, label_smoothing=recipe.smoothing)
+            if weights is not None:
+                losses = functional.cross_entropy(logits, labels, reduction="none")
+                loss = losses @ weights[labels] / weights[labels].sum()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -152,6 +159,31 @@ def test_training_is_torchs_own_sgd_with_the_recipes_rates(
     assert fitted.best == (accuracies.index(max(accuracies)) if recipe.choose_best else 7)
     for name, value in fitted.model.state_dict().items():
         assert torch.allclose(value, states[fitted.best][name], atol=1e-5)
+
+
+def test_class_weights_count_in_the_loss_and_in_the_choice() -> None:
+    split, held, recipe = rows(), rows(9, 1), replace(RECIPE, epochs=8, lr=0.5)
+    rare = split.labels != 0
+    rare[:9] = True
+    split = Split(split.images[rare], split.labels[rare])
+    counts = torch.bincount(split.labels)
+    weights = training.balanced_weights(split.labels, 3)
+    theirs = compute_class_weight("balanced", classes=np.arange(3), y=split.labels.numpy())
+    assert weights.numpy() == pytest.approx(theirs)
+    assert counts[0] < 9 < min(counts[1:])
+    assert training.balanced_weights(split.labels, 4)[3] == len(split) / 4, "none of a class"
+    fitted = training.train(layer(), split, held, recipe, lambda x, *_: x, class_weights=weights)
+    history, states = by_hand(split, held, recipe, weights)
+    found = torch.tensor([astuple(metrics) for metrics in fitted.history])
+    assert torch.allclose(found, torch.tensor(history), atol=1e-5)
+    counted = weights[held.labels] / weights[held.labels].sum()
+    right = [
+        (functional.linear(held.images, state["weight"], state["bias"]).argmax(1) == held.labels)
+        for state in states
+    ]
+    scores = [float(correct.float() @ counted) for correct in right]
+    assert fitted.best == scores.index(max(scores))
+    assert fitted.best != torch.tensor(history)[:, 3].argmax(), "plain accuracy chooses another"
 
 
 @pytest.mark.parametrize(("warmup", "progress", "factor"), [

@@ -7,7 +7,7 @@ from assignment.common.runs import duration
 from assignment.common.tables import Notice, answers_table
 from assignment.images import experiments as ex
 from assignment.images import predictions
-from assignment.images.cifar10 import Cifar10
+from assignment.images.cifar10 import Dataset
 from assignment.images.experiments import Plan, Result
 from assignment.images.labels import AUDITED
 from assignment.images.linear import FeatureSet
@@ -16,7 +16,7 @@ from assignment.images.training import Recipe
 
 
 def answers(
-    data: Cifar10,
+    data: Dataset,
     features: FeatureSet,
     logistic: Recipe,
     plan: Plan,

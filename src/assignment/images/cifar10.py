@@ -11,12 +11,14 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from assignment.common.download import MEND, Archive, RemoteFile
 from assignment.common.files import Source
 from assignment.common.settings import AssignmentError, Mode, mode
+from assignment.common.tables import Table
 from assignment.images.sample import SHAPES, draw_cifar10
 
 ARCHIVE = Archive(
@@ -47,8 +49,11 @@ ARCHIVE = Archive(
 class Split:
     """Some images and their labels."""
 
-    images: Tensor  # uint8 [N, 3, 32, 32]
+    images: Tensor  # uint8 [N, 3, S, S]; of CIFAR-10 S is 32
     labels: Tensor  # int64 [N]
+
+    def __repr__(self) -> str:
+        return f"Split({len(self):,} x {list(self.images.shape[1:])})"
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -59,7 +64,7 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Cifar10:
+class Dataset:
     """The three splits, the names of the classes, and where they came from."""
 
     train: Split
@@ -73,38 +78,50 @@ class Cifar10:
         """SHA-256 of all images and labels: a run on other data is another run."""
         digest = hashlib.sha256()
         for split in (self.train, self.validation, self.test):
-            digest.update(split.images.cpu().numpy().tobytes())
-            digest.update(split.labels.cpu().numpy().tobytes())
+            for tensor in (split.images, split.labels):
+                digest.update(tensor.cpu().contiguous().numpy().data)  # no copy of gigabytes
         return digest.hexdigest()
 
+    def __repr__(self) -> str:
+        counts = [f"{len(split):,}" for split in (self.train, self.validation, self.test)]
+        return f"{self.source.what}: {' + '.join(counts)} images of {len(self.classes)} classes"
 
-def load() -> Cifar10:
+    def _repr_html_(self) -> str:
+        splits = {"train": self.train, "validation": self.validation, "test": self.test}
+        counts = {
+            name: split.labels.bincount(minlength=len(self.classes)).tolist()
+            for name, split in splits.items()
+        }
+        return Table(pd.DataFrame({"class": self.classes, **counts}), repr(self))._repr_html_()
+
+
+def load() -> Dataset:
     """Load CIFAR-10, downloaded if need be; in sample mode, what stands in for it."""
     if mode() is not Mode.SAMPLE:
         return read(ARCHIVE.obtain())
     images, labels = draw_cifar10()
     sha256 = hashlib.sha256(images.numpy().tobytes()).hexdigest()
     source = Source("CIFAR-10 layout", "SAMPLE", "synthetic, drawn from a seed", sha256)
-    return Cifar10(*_divide(images, labels), SHAPES, source)
+    return Dataset(*_divide(images, labels), SHAPES, source)
 
 
-def read(folder: Path) -> Cifar10:
+def read(folder: str | Path) -> Dataset:
     """Read the official files, by name: the classes, five training batches, the test batch."""
-    source = ARCHIVE.source(folder)
+    source = ARCHIVE.source(folder := Path(folder))
     contents = []
     for name, official in sorted(ARCHIVE.files.items()):
         content = (folder / name).read_bytes()
         if hashlib.sha256(content).hexdigest() != official:
             raise AssignmentError(
                 f"{folder / name} was not opened: its checksum is not that of the official file. "
-                f"{MEND} Pictures of your own go into a `Cifar10` made of tensors."
+                f"{MEND} Pictures of your own are read by `pictures.load`."
             )
         # Safe: these very bytes have the SHA-256 of the official file, which runs nothing.
         contents.append(pickle.loads(content, encoding="latin1"))
     meta, *batches = contents
     images = torch.cat([torch.from_numpy(batch["data"]) for batch in batches]).view(-1, 3, 32, 32)
     labels = torch.cat([torch.tensor(batch["labels"]) for batch in batches])
-    return Cifar10(*_divide(images, labels), tuple(meta["label_names"]), source)
+    return Dataset(*_divide(images, labels), tuple(meta["label_names"]), source)
 
 
 def _divide(images: Tensor, labels: Tensor) -> tuple[Split, Split, Split]:
@@ -125,11 +142,11 @@ def validation_mask(labels: Tensor, split: int = 0) -> Tensor:
     return mask
 
 
-def first_per_class(data: Cifar10, each: int) -> Cifar10:
+def first_per_class(data: Dataset, each: int) -> Dataset:
     """Take only the first few training images of every class; the other splits stay."""
     labels = data.train.labels
     members = [(labels == label).nonzero()[:each, 0] for label in range(len(data.classes))]
-    chosen = torch.cat(members).sort().values
+    chosen, _ = torch.cat(members).sort()
     train = Split(data.train.images[chosen], labels[chosen])
     detail = f"{data.source.detail}; {each} training images of each class"
     return replace(data, train=train, source=replace(data.source, detail=detail))

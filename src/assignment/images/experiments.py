@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from assignment.common import progress, runs, settings
 from assignment.common.files import Source, sha256
 from assignment.common.runs import Outcome, Run, obtain
-from assignment.common.settings import Mode
+from assignment.common.settings import AssignmentError, Mode
 from assignment.common.tables import Notice, Table
 from assignment.images import labels, resnet, training
-from assignment.images.cifar10 import Cifar10, Split, validation_mask
+from assignment.images.cifar10 import Dataset, Split, validation_mask
 from assignment.images.features import (
     Preprocessing,
     extract_features,
@@ -35,7 +35,6 @@ from assignment.images.predictions import Predictions, wilson_interval
 from assignment.images.resnet import Backbone
 from assignment.images.training import Recipe
 
-DEFAULT_WEIGHTS = "IMAGENET1K_V1"
 STAND_IN = """\
 **A limitation to keep in mind.** The second row of the table says which weights were used. The
 official file could not be had where these results were computed; what was used instead is a
@@ -50,7 +49,9 @@ class Experiment:
     """What every experiment here depends on."""
 
     data: str  # fingerprint of the images and labels
-    weights: str = DEFAULT_WEIGHTS  # torchvision's name, or the checksum of a named file
+    weights: str = resnet.WEIGHTS  # torchvision's name, or the checksum of a named file
+    network: str = resnet.DEFAULT  # torchvision's name of the architecture
+    class_weight: str | None = None  # "balanced": in training every class counts alike
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,17 +87,17 @@ class Plan:
     eval_size: int | None = None  # pixels a side in evaluation; None: the last of `sizes`
     trainable: str = "all"  # the first part that learns, see `resnet.build_classifier`
     pretrained: bool = True
-    max_shift: int = 4  # of an image, in stored pixels, before it is enlarged
+    max_shift: int = 4  # of an image, in stored pixels, before it is resized
     also_at: tuple[int, ...] = ()  # other sizes at which the finished network is evaluated, too
 
     def transform(self, images: Tensor, generator: torch.Generator | None, epoch: int) -> Tensor:
-        """uint8 [N, 3, 32, 32] to network input; with a generator, mirrored and shifted."""
-        small, size = to_float(images), self.eval_size or self.sizes[-1]
+        """uint8 [N, 3, S, S] to network input; with a generator, mirrored and shifted."""
+        stored, size = to_float(images), self.eval_size or self.sizes[-1]
         if generator is not None:
-            small = augment(small, generator, self.max_shift)
+            stored = augment(stored, generator, self.max_shift)
             size = self.sizes[min(epoch, len(self.sizes) - 1)]
-        enlarged = resize(normalise(small), size_for_mode(size))
-        return resnet.match_layout(enlarged, enlarged.device)
+        resized = resize(normalise(stored), size_for_mode(size))
+        return resnet.match_layout(resized, resized.device)
 
     def cost(self, train: int, validation: int, test: int = 0) -> float:
         """Estimate what training and evaluating take, see `resnet.forward_cost`."""
@@ -129,8 +130,10 @@ class LabelAudit:
     lists: tuple[str, ...] = (labels.RATINGS.sha256, labels.COPIES.sha256)
 
 
+MEASURES = ("accuracy", "loss", "balanced_accuracy")
 WHERE = ("device", "processor", "precision")
 SAMPLE_TRIAL = 300  # images of the sample that a network learns from where something is tried
+FEATURES = FeatureSet()
 # For the impatient: about ten minutes on two cores of a laptop without bfloat16.
 IMPATIENT = Plan(Recipe(epochs=2, lr=0.01, smoothing=0.1), sizes=(48,))
 
@@ -144,6 +147,7 @@ class Result:
 
     run: Run
     predictions: Mapping[str, Predictions]
+    classes: tuple[str, ...] = ()  # their names, where known
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -163,23 +167,64 @@ class Result:
         """Return the mean cross-entropy on a split."""
         return self._measure(split, "loss")
 
+    def balanced_accuracy(self, split: str = "validation") -> float:
+        """Return the mean recall of the classes on a split."""
+        return self._measure(split, "balanced_accuracy")
+
+    def confusion(self, split: str = "validation") -> np.ndarray:
+        """Return counts by true class (rows) and predicted class, int64 [C, C]."""
+        self._check(split)
+        kept = self.predictions.get(split)
+        return self.run.arrays[f"{split} confusion"] if kept is None else kept.confusion
+
+    def by_class(self, split: str = "validation") -> Table:
+        """Tabulate every class: its images, their recall, and what they were taken for."""
+        confusion = self.confusion(split)
+        names = self.classes or tuple(map(str, range(len(confusion))))
+        counts = zip(confusion.diagonal(), confusion.sum(1), strict=True)
+        recall = [f"{right / images:.1%}" if images else "-" for right, images in counts]
+        frame = pd.DataFrame(confusion, columns=[f"taken for {name}" for name in names])
+        frame.insert(0, "class", names)
+        frame.insert(1, "images", confusion.sum(1))
+        frame.insert(2, "recall", recall)
+        return Table(frame, f"Recall and confusions on the {split} images")
+
     def _measure(self, split: str, name: str) -> float:
+        self._check(split)
         if split in self.predictions:  # from the logits, where these are kept
             return float(getattr(self.predictions[split], name))
-        return float(self.facts[split][name])
+        return float(self.facts[split].get(name, np.nan))  # a record may be older than a measure
+
+    def _check(self, split: str) -> None:
+        if split not in {*self.predictions, *self.facts}:
+            raise AssignmentError(
+                f"This model was not evaluated on {split!r}; where `final=True` it is, on train, "
+                "validation and test."
+            )
 
     def __repr__(self) -> str:
         """One line."""
-        return f"{self.run!r}, validation accuracy {self.accuracy():.2%}"
+        shown = [split for split in ("validation", "test") if split in self.facts]
+        return f"{self.run!r}, {', '.join(f'{s} accuracy {self.accuracy(s):.2%}' for s in shown)}"
+
+    def _repr_html_(self) -> str:
+        shown = [split for split in ("train", "validation", "test") if split in self.facts]
+        frame = pd.DataFrame({"images": shown})
+        frame["accuracy"] = [f"{self.accuracy(split):.2%}" for split in shown]
+        frame["balanced accuracy"] = [f"{self.balanced_accuracy(split):.2%}" for split in shown]
+        frame["loss"] = [f"{self.loss(split):.3f}" for split in shown]
+        return Table(frame, repr(self.run))._repr_html_()
 
 
 def weights_shown() -> Source:
     """Say which pretrained weights the results that are shown came from."""
     if settings.mode() is Mode.RECORDED:
-        for folder in (runs.runs_folder(), runs.RECORDS):
-            for run in runs.read_all("linear_probe", folder):
-                if run.config.get("final"):
-                    return Source(**run.facts["weights"])
+        both = (runs.runs_folder(), runs.RECORDS)
+        kept = [run for folder in both for run in runs.read_all("linear_probe", folder)]
+        final = [run for run in kept if run.config.get("final") and "network" not in run.config]
+        for run in final:  # not one on pictures of the reader's own, of which there is no record
+            if run.config["data"] == final[-1].config["data"]:
+                return Source(**run.facts["weights"])
     return resnet.load_pretrained().source
 
 
@@ -193,37 +238,47 @@ def weights_notice() -> Notice:
 
 
 def linear_probe(
-    data: Cifar10,
-    features: FeatureSet,
-    recipe: Recipe,
+    data: Dataset,
+    features: FeatureSet = FEATURES,
+    recipe: Recipe | None = None,
+    network: str = resnet.DEFAULT,
+    class_weight: str | None = None,
     **more: Any,
 ) -> Result:
     """Train a linear layer on frozen features, or load the run that did.
 
-    `more` are the other fields of `LinearProbe`.
+    Without a recipe it is `default_recipe`; `more` are the other fields of `LinearProbe`.
     """
-    config = LinearProbe(**_inputs(data), features=features, recipe=_shorten(recipe), **more)
-    return read_result(obtain(_linear_probe, config, data))
+    inputs, recipe = _inputs(data, network, class_weight), recipe or default_recipe(data)
+    config = LinearProbe(**inputs, features=features, recipe=_shorten(recipe), **more)
+    return read_result(obtain(_linear_probe, config, data), data.classes)
 
 
-def optimality_check(data: Cifar10, features: FeatureSet, recipe: Recipe) -> OptimalityGap:
+def optimality_check(
+    data: Dataset, features: FeatureSet, recipe: Recipe, network: str = resnet.DEFAULT
+) -> OptimalityGap:
     """Compare the layer that a recipe ends with to scikit-learn's optimum; see `optimality_gap`."""
-    config = LinearProbe(**_inputs(data), features=features, recipe=_shorten(recipe))
+    config = LinearProbe(**_inputs(data, network), features=features, recipe=_shorten(recipe))
     run = obtain(_optimality_check, config, data)
     return OptimalityGap(run["reached"], run["optimum"], run["agreement"])
 
 
 def batchnorm_mistake(
-    data: Cifar10, size: int, recipe: Recipe, first: int | None = None, batch: int = 128
+    data: Dataset,
+    size: int,
+    recipe: Recipe,
+    first: int | None = None,
+    batch: int = 128,
+    network: str = resnet.DEFAULT,
 ) -> Result:
     """Read features with BatchNorm left in train mode, or load the run that did."""
     config = BatchNormMistake(
-        **_inputs(data), size=size, recipe=_shorten(recipe), first=first, batch=batch
+        **_inputs(data, network), size=size, recipe=_shorten(recipe), first=first, batch=batch
     )
-    return read_result(obtain(_batchnorm_mistake, config, data))
+    return read_result(obtain(_batchnorm_mistake, config, data), data.classes)
 
 
-def label_audit(data: Cifar10, results: Sequence[Result]) -> Run:
+def label_audit(data: Dataset, results: Sequence[Result]) -> Run:
     """Count what the evidence about test labels says of some models; see `labels.audit`.
 
     The run holds for each model the counts in the order of `labels.AUDITED`, int64 [models, 5, 2],
@@ -234,24 +289,59 @@ def label_audit(data: Cifar10, results: Sequence[Result]) -> Run:
     return obtain(_label_audit, config, [result.predictions["test"] for result in results])
 
 
-def finetune(data: Cifar10, plan: Plan, first: int | None = None, final: bool = False) -> Result:
-    """Train the network on images, or load the run that did; see `Finetune`."""
+def finetune(
+    data: Dataset,
+    plan: Plan | None = None,
+    first: int | None = None,
+    final: bool = False,
+    network: str = resnet.DEFAULT,
+    class_weight: str | None = None,
+) -> Result:
+    """Train the network on images, or load the run that did; see `Finetune`.
+
+    Without a plan it is `default_plan`.
+    """
+    inputs, plan = _inputs(data, network, class_weight), plan or default_plan(data)
     plan = replace(plan, recipe=_shorten(plan.recipe, most=3 if final else 1))
     if settings.mode() is Mode.SAMPLE and not final:
         first = min(first or SAMPLE_TRIAL, SAMPLE_TRIAL)
-    config = Finetune(**_inputs(data), plan=plan, first=first, final=final)
+    config = Finetune(**inputs, plan=plan, first=first, final=final)
     run = obtain(_finetune, config, data)
     if run.checksum:  # now that the run is kept its checkpoint is no longer needed
         _checkpoint(config).unlink(missing_ok=True)
-    return read_result(run)
+    return read_result(run, data.classes)
 
 
-def _inputs(data: Cifar10) -> dict[str, Any]:
-    """Name the images and the weights; the official weights are asked for without being there."""
+def default_recipe(data: Dataset) -> Recipe:
+    """Return a recipe for a linear layer on the features of any images."""
+    batch = _batch(data, most=500)
+    return Recipe(60, batch, lr=0.05, warmup=0.1, weight_decay=0.008, choose_best=False)
+
+
+def default_plan(data: Dataset) -> Plan:
+    """Return a plan to finetune a network on any images, at their size from 128 to 224 pixels."""
+    recipe = Recipe(10, _batch(data, most=128), lr=0.01, smoothing=0.1, choose_best=False)
+    stored = data.train.images.shape[-1]
+    return Plan(recipe, sizes=(max(128, min(stored, 224)),), max_shift=stored // 8)
+
+
+def _batch(data: Dataset, most: int) -> int:
+    return min(most, max(8, len(data.train) // 20))  # of few images an epoch has some steps, too
+
+
+def _inputs(data: Dataset, network: str, class_weight: str | None = None) -> dict[str, Any]:
+    """Name what goes in; the official weights are asked for without being there."""
+    if class_weight not in (None, "balanced"):
+        raise AssignmentError(f'class_weight is {class_weight!r}; choose "balanced" or None.')
+    official = resnet.checkpoint(network)
     named = resnet.weights_from_environment()
-    checksum = resnet.CHECKPOINT.sha256 if named is None else sha256(named)
-    official = checksum == resnet.CHECKPOINT.sha256
-    return {"data": data.fingerprint, "weights": DEFAULT_WEIGHTS if official else checksum}
+    checksum = official.sha256 if named is None else sha256(named)
+    return {
+        "data": data.fingerprint,
+        "weights": resnet.WEIGHTS if checksum.startswith(official.sha256) else checksum,
+        "network": network,
+        "class_weight": class_weight,
+    }
 
 
 def _shorten(recipe: Recipe, most: int = 3) -> Recipe:
@@ -264,13 +354,14 @@ def _shorten(recipe: Recipe, most: int = 3) -> Recipe:
 # --- the experiments ------------------------------------------------------------------------------
 
 
-def _linear_probe(config: LinearProbe, data: Cifar10) -> Outcome:
-    backbone = resnet.load_pretrained()
+def _linear_probe(config: LinearProbe, data: Dataset) -> Outcome:
+    backbone = resnet.load_pretrained(config.network)
     with _probe_bar(config, data):
         splits = _features(config, data, backbone)
-        layer = SoftmaxRegression(splits["train"].images).to(settings.device())
+        layer = _new_layer(splits["train"], data)
+        balance = _class_weights(config, splits["train"], data)
         outcome = train_and_evaluate(
-            layer, splits, config.recipe, _unchanged, backbone, config.final
+            layer, splits, config.recipe, _unchanged, backbone, config.final, balance
         )
     if not config.final:
         return outcome
@@ -281,21 +372,21 @@ def _linear_probe(config: LinearProbe, data: Cifar10) -> Outcome:
     return Outcome(outcome.arrays, {**outcome.facts, **cost})
 
 
-def _optimality_check(config: LinearProbe, data: Cifar10) -> Outcome:
-    backbone = resnet.load_pretrained()
+def _optimality_check(config: LinearProbe, data: Dataset) -> Outcome:
+    backbone = resnet.load_pretrained(config.network)
     with _probe_bar(config, data):
         splits = _features(config, data, backbone)
-        layer = SoftmaxRegression(splits["train"].images).to(settings.device())
+        layer = _new_layer(splits["train"], data)
         training.train(layer, splits["train"], splits["validation"], config.recipe, _unchanged)
     decay = config.recipe.weight_decay
     gap = optimality_gap(layer, splits["train"], splits["validation"], decay)
     return Outcome(asdict(gap), {"weights": asdict(backbone.source)})
 
 
-def _batchnorm_mistake(config: BatchNormMistake, data: Cifar10) -> Outcome:
+def _batchnorm_mistake(config: BatchNormMistake, data: Dataset) -> Outcome:
     # No weight changes, but each image is normalised by the batch that it happens to be in, and the
     # running statistics drift meanwhile; validation then uses what they have become.
-    backbone = resnet.load_pretrained()
+    backbone = resnet.load_pretrained(config.network)
     network = copy.deepcopy(backbone.network)
     inputs = Preprocessing(size_for_mode(config.size))
     splits = {}
@@ -303,23 +394,26 @@ def _batchnorm_mistake(config: BatchNormMistake, data: Cifar10) -> Outcome:
         network.train(name == "train")
         found = extract_features(network, split.images, inputs, config.batch)
         splits[name] = Split(found["layer4"], split.labels.cpu()).to(settings.device())
-    layer = SoftmaxRegression(splits["train"].images).to(settings.device())
-    return train_and_evaluate(layer, splits, config.recipe, _unchanged, backbone, final=False)
+    layer = _new_layer(splits["train"], data)
+    balance = _class_weights(config, splits["train"], data)
+    return train_and_evaluate(layer, splits, config.recipe, _unchanged, backbone, False, balance)
 
 
-def _finetune(config: Finetune, data: Cifar10) -> Outcome:
-    plan, backbone = config.plan, resnet.load_pretrained()
+def _finetune(config: Finetune, data: Dataset) -> Outcome:
+    plan, backbone = config.plan, resnet.load_pretrained(config.network)
     network = resnet.build_classifier(
         backbone, len(data.classes), plan.trainable, plan.pretrained, plan.recipe.seed
     )
     network = resnet.to_device(network, settings.device())
     splits = splits_for(data, config.first, config.final)
+    balance = _class_weights(config, splits["train"], data)
     checkpoint = None if settings.mode() is Mode.SAMPLE else _checkpoint(config)
     others = {size: replace(plan, eval_size=size).transform for size in plan.also_at}
     with progress.bar("finetuning", plan.cost(*map(len, splits.values()))):
         return train_and_evaluate(
-            network, splits, plan.recipe, plan.transform, backbone, config.final, checkpoint, others
-        )
+            network, splits, plan.recipe, plan.transform, backbone, config.final, balance,
+            checkpoint, others,
+        )  # fmt: skip
 
 
 def _label_audit(config: LabelAudit, models: Sequence[Predictions]) -> Outcome:
@@ -337,7 +431,7 @@ def _label_audit(config: LabelAudit, models: Sequence[Predictions]) -> Outcome:
     )
 
 
-def splits_for(data: Cifar10, first: int | None = None, final: bool = False) -> dict[str, Split]:
+def splits_for(data: Dataset, first: int | None = None, final: bool = False) -> dict[str, Split]:
     """Return what a run may see, on the device: the test images only when the recipe is final."""
     train = Split(data.train.images[:first], data.train.labels[:first])
     splits = {"train": train, "validation": data.validation}
@@ -353,6 +447,7 @@ def train_and_evaluate(
     transform: training.Transform,
     backbone: Backbone,
     final: bool,
+    class_weights: Tensor | None = None,
     checkpoint: Path | None = None,
     others: Mapping[int, training.Transform] | None = None,
 ) -> Outcome:
@@ -361,7 +456,7 @@ def train_and_evaluate(
     With `others` the validation images are also evaluated as these transforms prepare them.
     """
     trained = training.train(
-        model, splits["train"], splits["validation"], recipe, transform, checkpoint
+        model, splits["train"], splits["validation"], recipe, transform, checkpoint, class_weights
     )
     model = trained.model
     arrays = {"history": np.array([list(asdict(epoch).values()) for epoch in trained.history])}
@@ -384,10 +479,12 @@ def train_and_evaluate(
         images, truth = splits[name].images, splits[name].labels.cpu()
         logits = training.predict_logits(model, images, transform)
         found = Predictions(logits, truth)
-        facts[name] = {"accuracy": found.accuracy, "loss": found.loss}
+        facts[name] = {each: getattr(found, each) for each in MEASURES}
+        arrays[f"{name} confusion"] = found.confusion
         if name != "train" and final:
             arrays[f"{name} logits"] = logits.numpy()
-            arrays[f"{name} labels"] = truth.numpy().astype(np.uint8)
+            smallest = np.min_scalar_type(logits.shape[1] - 1)  # uint8 up to 256 classes
+            arrays[f"{name} labels"] = truth.numpy().astype(smallest)
             if images.ndim == 4:
                 mirrored = training.predict_logits(model, images.flip(3), transform)
                 arrays[f"{name} mirrored logits"] = ((logits + mirrored) / 2).numpy()
@@ -396,7 +493,7 @@ def train_and_evaluate(
     return Outcome(arrays, facts)
 
 
-def read_result(run: Run) -> Result:
+def read_result(run: Run, classes: tuple[str, ...] = ()) -> Result:
     """Put a run's logits beside the labels of the images."""
     arrays = run.arrays
     predictions = {
@@ -406,16 +503,16 @@ def read_result(run: Run) -> Result:
         for key, logits in arrays.items()
         if key.endswith(" logits")
     }
-    return Result(run, predictions)
+    return Result(run, predictions, classes)
 
 
-def _probe_bar(config: LinearProbe, data: Cifar10) -> AbstractContextManager[None]:
+def _probe_bar(config: LinearProbe, data: Dataset) -> AbstractContextManager[None]:
     images = sum(map(len, splits_for(data, config.first, config.final).values()))
     layer = resnet.forward_cost((3 * config.recipe.epochs * images, 1))
     return progress.bar("linear probe", config.features.cost(images) + layer)
 
 
-def _features(config: LinearProbe, data: Cifar10, backbone: Backbone) -> dict[str, Split]:
+def _features(config: LinearProbe, data: Dataset, backbone: Backbone) -> dict[str, Split]:
     images = splits_for(data, config.first, config.final)
     found = {
         name: Split(config.features.compute(backbone, split.images), split.labels.cpu())
@@ -429,6 +526,15 @@ def _features(config: LinearProbe, data: Cifar10, backbone: Backbone) -> dict[st
         for name, mask in {"train": ~held, "validation": held}.items():
             found[name] = Split(features[mask], truth[mask])
     return {name: split.to(settings.device()) for name, split in found.items()}
+
+
+def _new_layer(train: Split, data: Dataset) -> SoftmaxRegression:
+    return SoftmaxRegression(train.images, len(data.classes)).to(settings.device())
+
+
+def _class_weights(config: Experiment, train: Split, data: Dataset) -> Tensor | None:
+    balanced = config.class_weight is not None
+    return training.balanced_weights(train.labels, len(data.classes)) if balanced else None
 
 
 def _unchanged(inputs: Tensor, generator: torch.Generator | None, epoch: int) -> Tensor:

@@ -35,7 +35,7 @@ FEATURE_NAMES = {f"layer{stage}{pooling}" for stage in (1, 2, 3, 4) for pooling 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """From stored images to network input: normalised, enlarged to `size` pixels, mirrored."""
+    """From stored images to network input: normalised, resized to `size` pixels, mirrored."""
 
     size: int = 224
     mirrored: bool = False
@@ -50,7 +50,7 @@ class Preprocessing:
         return resnet.forward_cost((images, 3, self.size, self.size))
 
     def prepare(self, images: Tensor) -> Tensor:
-        """uint8 [N, 3, 32, 32] to float32 [N, 3, size, size]."""
+        """uint8 [N, 3, S, S] to float32 [N, 3, size, size]."""
         inputs = pixels.prepare(images, self.size, self.statistics)
         return inputs.flip(3) if self.mirrored else inputs
 
@@ -82,7 +82,7 @@ def pooled_features(network: nn.Module, x: Tensor) -> Features:
 def extract_features(
     network: nn.Module, images: Tensor, preprocessing: Preprocessing, batch: int = 50
 ) -> Features:
-    """Run a network, in the mode it is in, on images uint8 [N, 3, 32, 32]; nothing is cached."""
+    """Run a network, in the mode it is in, on images uint8 [N, 3, S, S]; nothing is cached."""
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
         raise AssignmentError(
             f"Images are {images.dtype} {list(images.shape)}, expected torch.uint8 [N, 3, H, W]: "
@@ -111,7 +111,7 @@ def cached_features(
     pieces: list[Tensor] = []
     writable = True  # until a write fails: one line about it is enough
     for piece in images.split(PIECE):
-        path = folder / (hashlib.sha256(piece.cpu().numpy().tobytes()).hexdigest()[:32] + ".pt")
+        path = folder / (hashlib.sha256(piece.cpu().numpy().data).hexdigest()[:32] + ".pt")
         if (stored := _load(path)) is None:
             extracted = extract_features(network, piece, preprocessing)
             # Half precision keeps three digits, and halves a cache of about a gigabyte.

@@ -41,7 +41,7 @@ class FeatureSet:
         return sum(each.cost(images) for each in self.all_inputs())
 
     def compute(self, backbone: Backbone, images: Tensor) -> Tensor:
-        """Return the features of images uint8 [N, 3, 32, 32], float32 [N, D]."""
+        """Return the features of images uint8 [N, 3, S, S], float32 [N, D]."""
         columns = []
         for size in self.sizes:
             ways = replace(self, sizes=(size,)).all_inputs()

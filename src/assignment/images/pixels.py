@@ -20,14 +20,12 @@ def to_float(images: Tensor) -> Tensor:
 
 
 def resize(images: Tensor, size: int) -> Tensor:
-    """Enlarge float images [N, 3, H, W] to [N, 3, size, size], bilinearly."""
+    """Enlarge or shrink float images [N, 3, S, S] to [N, 3, size, size], bilinearly."""
     before = images.shape[-1]
-    if size < before:
-        raise ValueError(f"cannot resize {before} px down to {size} px: only enlarging")
     if size == before:
         return images
-    # Antialiasing changes nothing when images grow, and MPS does not have it.
-    return functional.interpolate(images, size=(size, size), mode="bilinear", align_corners=False)
+    shrinks = size < before  # antialiased, which would change nothing when images grow
+    return functional.interpolate(images, (size, size), mode="bilinear", antialias=shrinks)
 
 
 def normalise(images: Tensor, statistics: Statistics = IMAGENET) -> Tensor:
@@ -38,7 +36,7 @@ def normalise(images: Tensor, statistics: Statistics = IMAGENET) -> Tensor:
 
 
 def prepare(images: Tensor, size: int, statistics: Statistics = IMAGENET) -> Tensor:
-    """uint8 [N, 3, 32, 32] to network input: normalised first, while there are few pixels."""
+    """uint8 [N, 3, S, S] to network input: normalised first, while there are few pixels."""
     return resize(normalise(to_float(images), statistics), size)
 
 

@@ -23,6 +23,9 @@ class Predictions:
     logits: Tensor  # float [N, C]
     labels: Tensor  # int64 [N]
 
+    def __repr__(self) -> str:
+        return f"Predictions({len(self.labels):,} images, accuracy {self.accuracy:.2%})"
+
     def __post_init__(self) -> None:
         rows, classes = self.logits.shape if self.logits.ndim == 2 else (0, 0)
         if not rows * classes or self.labels.shape != (rows,):
@@ -75,8 +78,14 @@ class Predictions:
 
     @property
     def class_accuracy(self) -> np.ndarray:
-        """Accuracy on each true class, float64 [C]."""
-        return np.asarray(self.confusion.diagonal() / self.confusion.sum(1))
+        """Accuracy on each true class, its recall, float64 [C]; NaN where it has no image."""
+        images = self.confusion.sum(1)
+        return np.where(images, self.confusion.diagonal() / images.clip(1), np.nan)
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """Mean recall of the classes: the accuracy, were all equally frequent."""
+        return float(np.nanmean(self.class_accuracy))
 
 
 def most_confident(predictions: Predictions, among: Tensor, count: int = 5) -> list[int]:

@@ -10,7 +10,7 @@ import io
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ class TrainedModel:
 
     history: tuple[EpochMetrics, ...]
     best: int  # the epoch, from 0, that the recipe chooses
-    model: nn.Module  # with the weights of that epoch, in eval mode
+    model: nn.Module = field(repr=False)  # with the weights of that epoch, in eval mode
     seconds: tuple[float, ...]  # of training, without validation, until the end of each epoch
     throughput: float  # training inputs per second
 
@@ -102,12 +102,14 @@ def train(
     recipe: Recipe,
     transform: Transform,
     checkpoint: Path | None = None,
+    class_weights: Tensor | None = None,
 ) -> TrainedModel:
     """Train a model in place; return it with the weights of the epoch that the recipe chooses.
 
     The state is saved in `checkpoint` every minute and after every epoch; where the file exists,
     training goes on from it. Each config needs a file of its own, which the caller deletes once
-    the result is saved.
+    the result is saved. With class weights an image counts by them, in the loss and in what the
+    recipe chooses by.
     """
     state = _TrainingState(model, recipe, len(train_split), checkpoint)
     optimizer, average = state.optimizer, state.average
@@ -118,12 +120,14 @@ def train(
                 inputs = transform(images, generator, epoch)
                 for group in optimizer.param_groups:
                     group["lr"] = group["max_lr"] * recipe.lr_factor((state.step + 1) / state.steps)
-                sums = training_step(model, optimizer, inputs, labels, recipe.smoothing)
+                sums = training_step(
+                    model, optimizer, inputs, labels, recipe.smoothing, class_weights
+                )
                 progress.done(3 * resnet.forward_cost(inputs.shape))  # forward, and twice that back
                 if average:
                     average.update_parameters(model)
                 state.end_step(sums)
-            state.end_epoch(validation, transform)
+            state.end_epoch(validation, transform, class_weights)
     except KeyboardInterrupt:
         if state.saved:
             report(f"Interrupted. Run it again, and it goes on after step {state.saved}.")
@@ -132,17 +136,28 @@ def train(
 
 
 def training_step(
-    model: nn.Module, optimizer: Optimizer, images: Tensor, labels: Tensor, smoothing: float = 0.0
+    model: nn.Module,
+    optimizer: Optimizer,
+    images: Tensor,
+    labels: Tensor,
+    smoothing: float = 0.0,
+    class_weights: Tensor | None = None,
 ) -> Tensor:
     """Take one training step; return its summed loss and number of correct predictions."""
     with resnet.autocast(images.device, images.ndim == 4):
         logits = model(images).float()
-    loss = functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+    loss = functional.cross_entropy(logits, labels, class_weights, label_smoothing=smoothing)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
     correct = (logits.argmax(1) == labels).sum()
     return torch.stack([loss.detach() * len(labels), correct])
+
+
+def balanced_weights(labels: Tensor, classes: int) -> Tensor:
+    """Return weights float32 [classes] by which every class counts alike, however many it has."""
+    counts = labels.cpu().bincount(minlength=classes)
+    return (len(labels) / (classes * counts.clamp(min=1))).to(labels.device)
 
 
 def batches(split: Split, recipe: Recipe, epoch: int, first_step: int = 0) -> Iterator[Batch]:
@@ -180,7 +195,7 @@ def predict_logits(
 class _TrainingState:
     """Where a run stands: what its checkpoint holds, its clock and its progress bar."""
 
-    numbers = ("step", "seconds", "history", "ends", "best", "totals")
+    numbers = ("step", "seconds", "history", "ends", "best", "highest", "totals")
 
     def __init__(self, model: nn.Module, recipe: Recipe, inputs: int, path: Path | None) -> None:
         self.recipe, self.path = recipe, path
@@ -196,7 +211,7 @@ class _TrainingState:
             self.average = AveragedModel(model, multi_avg_fn=ema, use_buffers=True)
             self.parts["average"], self.evaluated = self.average, self.average.module
         self.best_model = self.parts["best_model"] = copy.deepcopy(model)
-        self.step, self.saved, self.seconds, self.best = 0, 0, 0.0, 0
+        self.step, self.saved, self.seconds, self.best, self.highest = 0, 0, 0.0, 0, -1.0
         self.history: list[tuple[float, ...]] = []
         self.ends: list[float] = []  # seconds at the end of each epoch
         # Summed loss and correct predictions of the epoch; reading them waits for the device.
@@ -213,16 +228,19 @@ class _TrainingState:
         if time.perf_counter() - self.clock > CHECKPOINT_SECONDS:
             self.save()
 
-    def end_epoch(self, validation: Split, transform: Transform) -> None:
+    def end_epoch(
+        self, validation: Split, transform: Transform, class_weights: Tensor | None
+    ) -> None:
         self.save()
         logits = predict_logits(self.evaluated, validation.images, transform)
         labels = validation.labels.cpu()
         loss = functional.cross_entropy(logits, labels).item()
-        accuracy = (logits.argmax(1) == labels).double().mean().item()
-        accuracies = [row[3] for row in self.history]
-        if not self.recipe.choose_best or accuracy > max(accuracies, default=-1.0):
+        correct = (logits.argmax(1) == labels).double()
+        counts = torch.ones(len(labels)) if class_weights is None else class_weights.cpu()[labels]
+        accuracy, counted = correct.mean().item(), (correct @ counts.double() / counts.sum()).item()
+        if not self.recipe.choose_best or counted > self.highest:
             self.best_model.load_state_dict(self.evaluated.state_dict())
-            self.best = len(self.history)
+            self.best, self.highest = len(self.history), counted
         train_metrics = (self.totals / self.inputs_per_epoch).tolist()
         self.history.append((*train_metrics, loss, accuracy))
         self.ends.append(self.seconds)

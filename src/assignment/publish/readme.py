@@ -91,10 +91,11 @@ def results_table() -> str:
     """Return the results as a table in Markdown, and which weights they were made with."""
     table = _table(["question", "answer", "result", "computed on", "training"], results())
     used = kept("linear_probe", final=True)[0].facts["weights"]
+    official = resnet.checkpoint("resnet18").sha256
     return (
         f"{table}\n\nThe ResNet18 weights behind these results have the SHA-256 "
         f"{used['sha256'][:16]}...: {used['detail'].partition(';')[0]}. Training again uses "
-        f"torchvision's official checkpoint (SHA-256 {resnet.CHECKPOINT.sha256[:16]}...)."
+        f"torchvision's official checkpoint (SHA-256 {official[:16]}...)."
     )
 
 
