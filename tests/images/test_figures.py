@@ -20,11 +20,13 @@ PLACE, LABELS = torch.arange(108), torch.arange(108) % 9
 WRONG = (PLACE >= 54) & (LABELS != 1) & ((LABELS != 0) | (PLACE >= 90))
 GUESS = torch.where(WRONG, (LABELS + 1) % 9, LABELS)
 SPLIT = Split(torch.from_numpy(NOISE).permute(0, 3, 1, 2), LABELS)
+LARGE = Split(torch.full((7, 3, 224, 224), 99, dtype=torch.uint8), torch.arange(7) % 2)
 FOUND = Predictions(torch.eye(9)[GUESS] * torch.linspace(1, 8, 108)[:, None], LABELS)
 PERFECT = Predictions(torch.eye(9)[LABELS] * 9.0, LABELS)
 METHODS = {"right": {32: 0.5, 2240: 0.9}, "wrong": {32: 0.4, 64: 0.6, 2240: 0.8}}
 FIGURES = {
     "examples": lambda: figures.class_examples(SPLIT, CLASSES, lambda images: images / 255),
+    "large examples": lambda: figures.class_examples(LARGE, "ab", lambda images: images / 255),
     "curves": lambda: figures.learning_curves({"A": np.arange(12).reshape(3, 4)}, {"A": 2}, "alt"),
     "late": lambda: figures.learning_curves(
         {"A": np.arange(12).reshape(3, 4)}, {"A": 2}, "alt", first=2

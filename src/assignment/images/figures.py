@@ -37,24 +37,30 @@ def class_examples(
 ) -> Figure:
     """Draw six images of every class, and beside them the same images augmented.
 
-    `augment` turns uint8 [N, 3, 32, 32] into float images of the same shape in [0, 1].
+    `augment` turns uint8 [N, 3, S, S] into float images of the same shape in [0, 1]. Where a class
+    has fewer than six, so many of each are drawn.
     """
-    chosen = torch.cat([(split.labels == k).nonzero()[:EACH, 0] for k in range(len(classes))])
-    originals = split.images[chosen]
+    members = [(split.labels == k).nonzero()[:EACH, 0] for k in range(len(classes))]
+    each = min(map(len, members))
+    originals = split.images[torch.cat([some[:each] for some in members])]
+    side = originals.shape[-1]
+    gap = side // 16
+    pitch = side + gap
     figure = new_figure(
-        7, 5.6, f"{EACH} training images of each of the {len(classes)} classes; on the right "
+        7, 5.6 * max(len(classes), 3) / 10,
+        f"{each} training images of each of the {len(classes)} classes; on the right "
         "the same images mirrored and shifted at random, still easy to recognise.",
     )  # fmt: skip
     left, right = figure.subplots(1, 2)
-    left.set_title("as stored (32 x 32 pixels)")
+    left.set_title(f"as stored ({side} x {side} pixels)")
     right.set_title("the same, as a training step sees them")
     for axes, images in ((left, originals / 255), (right, augment(originals))):
-        padded = functional.pad(images.cpu(), (0, 2, 0, 2), value=1.0)  # white gaps
-        grid = padded.view(len(classes), EACH, 3, 34, 34).permute(0, 3, 1, 4, 2)
-        axes.imshow(grid.reshape(34 * len(classes), 34 * EACH, 3)[:-2, :-2].numpy())
+        padded = functional.pad(images.cpu(), (0, gap, 0, gap), value=1.0)  # white gaps
+        grid = padded.view(len(classes), each, 3, pitch, pitch).permute(0, 3, 1, 4, 2)
+        axes.imshow(grid.reshape(pitch * len(classes), -1, 3)[:-gap, :-gap].numpy())
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
-    left.set_yticks([34 * (k + 0.5) - 1 for k in range(len(classes))], classes)
+    left.set_yticks([pitch * (k + 0.5) - gap / 2 for k in range(len(classes))], classes)
     left.tick_params(length=0)
     left.grid(visible=False)
     return figure
@@ -177,6 +183,10 @@ LEFTS = (MARGIN, MARGIN + HALF * PITCH + MIDDLE)
 SHORT = {"airplane": "plane", "automobile": "auto"}  # so that a label is no wider than its image
 
 
+def _cut(name: str, most: int) -> str:
+    return name if len(name) <= most else f"{name[: most - 1]}…"
+
+
 class GridHalf(NamedTuple):
     """A title and the images behind it, five at most; fewer leave white blanks."""
 
@@ -202,14 +212,15 @@ def image_grid(
     figure.set_layout_engine("none")
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0), frameon=False)
     axes.set_axis_off()
-    names = [SHORT.get(name, name) for name in classes]
+    names = [_cut(SHORT.get(name, name), 7) for name in classes]
     for left, heading in zip(LEFTS, headings, strict=True):
         axes.text(left + HALF * PITCH / 2, HEADING / 2, heading, ha="center", va="center")
     for row, halves in enumerate(rows):
         top = HEADING + row * ROW
         for left, half in zip(LEFTS, halves, strict=True):
             place = left - 8, top + THUMB / 2
-            axes.text(*place, half.title, rotation=90, ha="right", va="center", fontsize=8)
+            title = _cut(half.title, 12)
+            axes.text(*place, title, rotation=90, ha="right", va="center", fontsize=8)
             for column, image in enumerate(half.images[:HALF]):
                 x = left + column * PITCH
                 pixels = split.images[image].permute(1, 2, 0).cpu().numpy()
