@@ -159,7 +159,7 @@ def test_a_fresh_run_goes_before_its_record(
     logits = {"test logits": -record["test logits"]}
     fresh = replace(record, arrays={**record.arrays, **logits})
     runs.write_run(fresh, runs.runs_folder(), must=True)
-    _, tuned = explore._models(cifar10.Cifar10(*[None] * 5))  # type: ignore[arg-type]
+    _, tuned = explore._models(cifar10.Dataset(*[None] * 5))  # type: ignore[arg-type]
     assert (tuned.logits.numpy() == logits["test logits"]).all()
 
 

@@ -28,7 +28,7 @@ from assignment.common.download import Archive
 from assignment.common.runs import Outcome, obtain
 from assignment.common.settings import SAMPLE_WARNING, AssignmentError, Mode, report
 from assignment.images import cifar10, experiments, labels
-from assignment.images.cifar10 import Cifar10
+from assignment.images.cifar10 import Dataset
 from assignment.images.linear import FeatureSet
 from assignment.images.predictions import Predictions
 from assignment.movies import embedding, movielens, recommend
@@ -178,7 +178,7 @@ def error_data() -> dict[str, Any]:
     return shown
 
 
-def _models(data: Cifar10) -> list[Predictions]:
+def _models(data: Dataset) -> list[Predictions]:
     """Return the test predictions of the finished models; only the sample's are trained here."""
     if settings.mode() is Mode.SAMPLE:
         recipe = experiments.IMPATIENT.recipe
