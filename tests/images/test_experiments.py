@@ -362,7 +362,7 @@ def test_what_was_added_to_the_configs_leaves_the_keys_of_before_alone() -> None
 
 
 @pytest.mark.parametrize(("way", "asked", "words"), [
-    *((way, {"network": "ResNet50"}, "'ResNet50' .*one of resnet18, resnet34, r") for way in WAYS),
+    *((way, {"network": "ResNet50"}, "'ResNet50'; choose one of resnet18, r") for way in WAYS),
     *((way, {"class_weight": "even"}, "is 'even'; choose") for way in ("probe", "finetune")),
 ])  # fmt: skip
 def test_what_there_is_not_is_refused_in_a_sentence(
