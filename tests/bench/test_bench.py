@@ -66,7 +66,7 @@ def test_without_a_browser_its_steps_are_left_out(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(pages, "BROWSERS", ())
     assert live.steps_per_second() == {}
     (kept,) = runs.read_all("bench")
-    for speeds, said in ({}, None), ({"5": 400.4, "10": 200}, "takes 400 at d = 5, 200 at d = 10 "):
+    for speeds, said in ({}, None), ({"5": 400.4, "10": 200}, ": 400 at d = 5, 200 at d = 10."):
         facts = {**kept.facts, "steps per second in a browser": speeds}
         table = readme.speed_table(replace(kept, facts=facts))
         assert said in table if said else "browser" not in table
