@@ -227,6 +227,10 @@ CLAIMS: list[Claim] = [
         lambda n: min(tuned(n, "airplane").count("ship"), tuned(n, "ship").count("airplane")) >= 3,
     ),
     ("the frog among the cats is a frog", lambda n: tuned(n, "cat").count("frog") == 1),
+    (
+        "Nearly all of these fifty are errors with the other seed as well, and about half of them",
+        lambda n: len(n.always) > 0.9 * 50 and 0.4 * 50 < len(n.same) < 0.6 * 50,
+    ),
     # 1.3c
     (
         "For every image that it loses it corrects several",
