@@ -42,7 +42,7 @@ def answers(
         image = predictions.most_confident(found, ~found.correct, 1)[0]
         label, named = (data.classes[int(of[image])] for of in (found.labels, found.predicted))
         sure = found.log_confidence[image].exp()
-        return f"the surest error names a picture of class {label} {named}, with {sure:.1%}"
+        return f"the surest error: labelled {label}, called {named} with {sure:.2%}"
 
     def shared_errors() -> str:
         tested = [result.predictions["test"] for result in tuned()]

@@ -289,8 +289,7 @@ def most_confident_grid(
         f"{model}: for each of the {len(classes)} classes the five most confident correct "
         "predictions and the five most confident errors on its test images. The "
         f"{len(errors)} errors were made with confidences from {min(confidence):.0%} to "
-        f"{max(confidence):.0%}; {HALF * len(classes) - len(errors)} places are empty for want "
-        "of one."
+        f"{max(confidence):.0%}."
     )
     headings = ("most confident, correct", "most confident, wrong")
     return image_grid(split, predictions, classes, rows, headings, alt)
