@@ -370,7 +370,7 @@ PROOFS: dict[str, tuple[str, Callable[..., Iterator[str]], str, str]] = {
     "optimisers": ("films", prove_optimisers, "const MOMENTUM = 0.9", "const MOMENTUM = 0.8"),
     "floors": (
         *("films", prove_floors, "films = await readData();"),
-        "films = await readData(); films.likes[2].floors[25].value *= 1.001;",
+        "films = await readData(); films.likes[0].floors[5].value *= 1.001;",
     ),
     "neighbours": (
         "films",
