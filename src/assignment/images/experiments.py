@@ -319,14 +319,14 @@ def default_recipe(data: Dataset) -> Recipe:
 
 
 def default_plan(data: Dataset) -> Plan:
-    """Return a plan to finetune a network on any images, at their size from 128 to 224 pixels."""
-    recipe = Recipe(10, _batch(data, most=128), lr=0.01, smoothing=0.1, choose_best=False)
-    stored = data.train.images.shape[-1]
+    """Return a plan for any images, of 128 to 224 pixels: smaller batches in smaller steps."""
+    batch, stored = _batch(data, most=128), data.train.images.shape[-1]
+    recipe = Recipe(10, batch, 0.01 * batch / 128, head_lr=0.02, smoothing=0.1, choose_best=False)
     return Plan(recipe, sizes=(max(128, min(stored, 224)),), max_shift=stored // 8)
 
 
 def _batch(data: Dataset, most: int) -> int:
-    return min(most, max(8, len(data.train) // 20))  # of few images an epoch has some steps, too
+    return min(most, max(16, len(data.train) // 20))  # of few images an epoch has some steps, too
 
 
 def _inputs(data: Dataset, network: str, class_weight: str | None = None) -> dict[str, Any]:
