@@ -259,6 +259,7 @@ def test_the_script_of_the_readme_trains_on_a_folder(
     out = capsys.readouterr().out
     shares = [float(found) / 100 for found in re.findall(r"(\d+\.\d)%(?= of| as)", out)]
     assert len(shares) == 4
-    assert min(shares) > 0.7
+    assert min(shares[:2]) > 0.7
+    assert min(shares) > 0.5, "the sample allows a finetuning of three epochs"
     assert re.search(r"class +images +recall +taken for bars +taken for disk\n bars +12 ", out)
     assert (tmp_path / "figures" / "my-pictures.png").stat().st_size > 10_000
