@@ -29,7 +29,8 @@ def test_a_readme_says_what_the_records_say(page: str) -> None:
 def test_a_changed_number_is_written_anew_and_nothing_else(name: str, tmp_path: Path) -> None:
     written = readme.WRITTEN[name]()
     ((page, text),) = [(page, text) for page, text in PAGES.items() if f"\n{written}\n" in text]
-    (tmp_path / "tests").mkdir()
+    for folder in ("tests", "data"):
+        (tmp_path / folder).mkdir()
     for other, content in PAGES.items():
         (tmp_path / other).write_text(content, encoding="utf-8")
     (tmp_path / page).write_text(text.replace(written, written.replace("**", "**9", 1)), "utf-8")
