@@ -135,7 +135,7 @@ CLAIMS: list[Claim] = [
         lambda n: rate(n, "1.1")["losses"][100] < rate(n, "1.1")["losses"][0] / 5,
     ),
     (
-        "the run oscillates for ever",
+        "the run oscillates to its end",
         lambda n: (
             rate(n, "1.1")["losses"][-1] > 2 * n.floor["value"]
             and (np.diff(rate(n, "1.1")["losses"][-50:]) > 0).any()
@@ -163,7 +163,7 @@ CLAIMS: list[Claim] = [
         ),
     ),
     (
-        "the same tail, much steeper",
+        "they are close to the floor while plain descent is still on its tail",
         lambda n: (
             max(n.ends["momentum"], n.ends["Nesterov"]) < 1e-3 < n.ends["gradient descent"] < 5e-3
         ),
@@ -253,7 +253,7 @@ CLAIMS: list[Claim] = [
         ),
     ),
     (
-        "at 1.1 times the predicted step the loss stays high for ever",
+        "at 1.1 times the predicted step the loss stays high",
         lambda n: n.runs["1.1 x predicted"]["losses"][-1] > 2 * n.floor["value"],
     ),
     (

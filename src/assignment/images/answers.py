@@ -41,8 +41,9 @@ def answers(
     def surest_error(found: Predictions) -> str:
         image = predictions.most_confident(found, ~found.correct, 1)[0]
         label, named = (data.classes[int(of[image])] for of in (found.labels, found.predicted))
-        sure = found.log_confidence[image].exp()
-        return f"the surest error: labelled {label}, called {named} with {sure:.2%}"
+        sure = found.log_confidence[image].exp().item()
+        confidence = f"{sure:.2%}" if sure < 0.9999 else "more than 99.99%"
+        return f"the surest error: labelled {label}, called {named} with {confidence}"
 
     def shared_errors() -> str:
         tested = [result.predictions["test"] for result in tuned()]
@@ -90,7 +91,7 @@ def answers(
         moving = ex.batchnorm_mistake(data, size, short, few).accuracy()
         return (
             f"images of 32 instead of {size} pixels {100 * (right - small):.0f} points, BatchNorm "
-            f"in train mode {100 * (right - moving):.0f}"
+            f"in train mode {100 * (right - moving):.0f} at {size}"
         )
 
     def disputed() -> str:

@@ -82,7 +82,7 @@ def learning_curves(
         for axes, column, label in ((losses, 0, "loss (nats)"), (accuracies, 1, "accuracy")):
             axes.plot(epochs, history[:, column], "o--", ms=3, label="training, while it learned")
             axes.plot(epochs, history[:, column + 2], "o-", ms=3, label="validation")
-            axes.axvline(best[name], color=GREY, lw=0.8, ls=":", label="selected epoch")
+            axes.axvline(best[name], color=GREY, lw=0.8, ls=":", label="epoch that is kept")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.set(xlabel="epoch", ylabel=label, title=name)
         accuracies.yaxis.set_major_formatter(PercentFormatter(1.0))

@@ -23,7 +23,7 @@ def answers(
         floor = study.floor(dim, keep_vectors=True)["value"]
         runs = {label: study.descend(*how, dim=dim) for label, how in recipes.items()}
         ends = sorted((ex.above_floor(run, floor), label) for label, run in runs.items())
-        above = "; ".join(f"{label} {100 * end:.2g} %" for end, label in ends)
+        above = "; ".join(f"{label} {ex.percent(end)}" for end, label in ends)
         return f"above it at the end: {above}. Soonest within 1 %: {ex.soonest(runs, floor)}"
 
     def nearest() -> str:
@@ -37,7 +37,10 @@ def answers(
         runs = [study.descend(*how, dim=dim) for how in recipes.values()]
         near = [run["lists"][-1] for run in runs if run["final"] < 1.005 * floor["value"]]
         least = min((mean_overlap(lists, floor["lists"]) for lists in near), default=0)
-        return f"within 0.5 % of the floor, {least:.1f} or more of ten films are those of the floor"
+        return (
+            "runs that end within 0.5 % of the floor share with it, on average over the films, "
+            f"{least:.1f} or more of ten"
+        )
 
     def order() -> str:
         year = data.movies["year"][liked.movies[liked.count >= 5]].to_numpy(dtype=float)

@@ -383,11 +383,16 @@ def convergence_table(found: Mapping[str, Run], floor: float, caption: str) -> T
             "run": label,
             "learning rate": f"{run.config['lr']:.3g}",
             "iterations": f"{steps}, then infinite" if lost else steps,
-            "above the floor at the end": "-" if lost else f"{100 * above_floor(run, floor):.2g} %",
+            "above the floor at the end": "-" if lost else percent(above_floor(run, floor)),
             "iterations to 1 %": "-" if seconds is None else str(within.argmax()),
             "seconds to 1 %": "-" if seconds is None else f"{seconds:.2f}",
         })  # fmt: skip
     return Table(pd.DataFrame(rows), caption)
+
+
+def percent(share: float) -> str:
+    """Write a share, however small or large, with two digits that tell."""
+    return f"{100 * share:,.0f} %" if share > 0.1 else f"{100 * share:.2g} %"
 
 
 def soonest(found: Mapping[str, Run], floor: float) -> str:

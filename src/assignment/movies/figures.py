@@ -183,6 +183,7 @@ def film_map(
     place = dict(zip(films.index, places, strict=True))
     for axes, title in ((left, "first genre"), (right, "year of release")):
         axes.set(xticks=[], yticks=[], title=title)
+        axes.set_aspect("equal", adjustable="datalim")  # so that a ring is a circle
         axes.spines[:].set_visible(False)
         for film, rows in around.items():
             reach = np.linalg.norm(places[rows] - place[film], axis=1).max()

@@ -76,7 +76,7 @@ def results() -> list[list[str]]:
     plan = tuned[0].config["plan"]
     sizes = " and ".join(map(str, dict.fromkeys(plan["sizes"])))
     finetuning = f"the network finetuned, {sizes} px, {plan['recipe']['epochs']} epochs"
-    above = f"**{descent[0]['final'] / floor[0]['value'] - 1:.3%}** above the lowest loss there is"
+    above = f"**{descent[0]['final'] / floor[0]['value'] - 1:.3%}** above the lowest loss found"
     recall = recall_by_method(held_out)
     first, *others = (f"{name} {recall[name]:.3f}" for name in METHODS if name in recall)
     return [
@@ -113,8 +113,8 @@ def speed_table(measured: Run | None = None) -> str:
     browser = facts.get("steps per second in a browser", {}).items()
     paces = ", ".join(f"{speed:.0f} at d = {dim}" for dim, speed in browser)
     return (
-        f"{_speed(facts, facts['rows'])} Finetuning until a validation accuracy of {soon}. Growth "
-        f"with the data: {'; '.join(sizes)}. The time of a step grows with the power "
+        f"{_speed(facts, facts['rows'])} Finetuning reaches a validation accuracy of {soon}. "
+        f"Growth with the data: {'; '.join(sizes)}. The time of a step grows with the power "
         f"{facts['slope']:.2f} of the likes, or {facts['slope by likes and numbers']:.2f} of likes "
         "+ 50 x films." + (f" Steps a second in a browser: {paces}." if paces else "")
     )
@@ -202,7 +202,8 @@ def _accuracy(seeds: Sequence[Run]) -> str:
 
 def _row(question: str, answer: str, result: str, made_from: Sequence[Run]) -> list[str]:
     facts = made_from[0].facts
-    where = [facts["device"], facts["machine"].split(", ")[-1]]
+    threads = f"{facts['threads']} threads" if "threads" in facts else ""
+    where = [facts["device"], threads or facts["machine"].split(", ")[-1]]
     where += [facts[name] for name in ("processor", "precision") if name in facts]
     seconds = np.mean([
         # A descent has its own.
