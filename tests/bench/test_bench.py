@@ -86,7 +86,9 @@ def test_what_was_kept_follows_from_its_numbers_and_the_figure_from_it() -> None
     assert not kept.config["quick"]
     for number, row in enumerate(kept.facts["rows"]):
         ours, theirs = (kept.arrays[f"{number} {who}"].tolist() for who in ("ours", "theirs"))
-        found = Comparison(row["what"], row["against"], row["unit"], ours, theirs).row()
+        found = Comparison(
+            row["what"], row["against"], row["unit"], ours, theirs, row["hoped"]
+        ).row()
         assert {name: row[name] for name in found} == pytest.approx(found)
     sizes = kept.facts["growth"]
     assert kept.facts["slope"] == pytest.approx(growth.slope(sizes))

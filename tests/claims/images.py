@@ -303,7 +303,7 @@ CLAIMS: list[Claim] = [
         lambda n: (right(n) - 100 * n.shares["BatchNorm left in train mode"]).min() > 5,
     ),
     (
-        "puts the result under half, where the poorest solutions are",
+        "puts the result under half, where the lowest reported results are",
         lambda n: n.shares["BatchNorm left in train mode"][32] < 0.5,
     ),
     ("From 128 to 224 pixels little is gained", lambda n: right(n)[224] - right(n)[128] < 2),

@@ -40,6 +40,8 @@ def test_the_answers_are_those_of_the_runs(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(Study, "held_out", lambda *_, **__: held_out)
     text = told(monkeypatch)
     assert "not run yet" not in text
-    assert f"Adam {100 * experiments.above_floor(run, floors[50]):.2g} %" in text
+    assert f"Adam {experiments.percent(experiments.above_floor(run, floors[50]))}" in text
+    shown = [experiments.percent(share) for share in (0.000312, 0.0057, 2.83, 37)]
+    assert shown == ["0.031 %", "0.57 %", "283 %", "3,700 %"]
     recall = held_out["recall"][held_out["methods"].tolist().index("EASE")]
     assert f"EASE {np.mean(recall):.3f}" in text

@@ -173,7 +173,7 @@ def film_map(
     """
     first, year = films["genres"].str.split("|").str[0], films["year"].to_numpy(dtype=float)
     frequent = first.value_counts().index[:8]
-    figure = new_figure(7, 4.9, finding)
+    figure = new_figure(7, 4, finding)
     left, right = figure.subplots(1, 2)
     for genre, colour in [("other", "#bbbbbb"), *zip(frequent, PALETTE, strict=False)]:
         chosen = (~first.isin(frequent) if genre == "other" else first == genre).to_numpy()
