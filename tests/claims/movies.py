@@ -329,7 +329,7 @@ CLAIMS: list[Claim] = [
         lambda n: 1 < lift(n, "Silence of the Lambs, The") < 1.5,
     ),
     (
-        "about twice as many fans with *Toy Story* as chance would, though fewer than the sequel",
+        "about twice as many fans with *Toy Story* as chance would, though its lift is",
         lambda n: 1.8 < lift(n, "Sixth Sense, The") < 2.2 < lift(n, "Toy Story 2"),
     ),
     # 2.5

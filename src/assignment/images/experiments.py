@@ -634,5 +634,5 @@ def minutes_to(accuracy: float, seeds: Sequence[Result]) -> str:
         if len(epoch)
     ]
     took = f"after {np.mean(reached):.0f} min" if reached else "never"
-    some = "" if len(reached) == len(seeds) == 1 else f" ({len(reached)} of {len(seeds)} seeds)"
+    some = "" if len(reached) == len(seeds) else f" (timed in {len(reached)} of {len(seeds)} seeds)"
     return f"{accuracy:.0%} {took}{some}"
