@@ -252,6 +252,7 @@ def test_training_inputs_are_augmented_and_the_others_are_not() -> None:
     once, again, other = (plan.transform(images, generator(seed), 0) for seed in (1, 1, 2))
     assert torch.equal(once, again)
     assert not torch.equal(once, other)
+    assert torch.equal(replace(plan, augmented=False).transform(images, generator(), 0), plain)
     flipped_only = replace(plan, max_shift=0).transform(images, generator(), 0)
     for shown, one, mirrored in zip(flipped_only, plain, plain.flip(3), strict=True):
         close = (torch.allclose(shown, each, atol=1e-5) for each in (one, mirrored))

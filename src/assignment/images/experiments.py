@@ -87,14 +87,15 @@ class Plan:
     eval_size: int | None = None  # pixels a side in evaluation; None: the last of `sizes`
     trainable: str = "all"  # the first part that learns, see `resnet.build_classifier`
     pretrained: bool = True
+    augmented: bool = True  # mirrored and shifted at random while it is trained on
     max_shift: int = 4  # of an image, in stored pixels, before it is resized
     also_at: tuple[int, ...] = ()  # other sizes at which the finished network is evaluated, too
 
     def transform(self, images: Tensor, generator: torch.Generator | None, epoch: int) -> Tensor:
-        """uint8 [N, 3, S, S] to network input; with a generator, mirrored and shifted."""
+        """uint8 [N, 3, S, S] to network input; with a generator, as in training."""
         stored, size = to_float(images), self.eval_size or self.sizes[-1]
         if generator is not None:
-            stored = augment(stored, generator, self.max_shift)
+            stored = augment(stored, generator, self.max_shift) if self.augmented else stored
             size = self.sizes[min(epoch, len(self.sizes) - 1)]
         resized = resize(normalise(stored), size_for_mode(size))
         return resnet.match_layout(resized, resized.device)
