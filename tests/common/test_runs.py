@@ -30,6 +30,7 @@ class Config:
     sizes: tuple[int, ...] = (1, 2)
     weights: str = "official"
     parts: tuple[Part, ...] = ()
+    data: str = "official"
 
 
 CONFIG = Config(Part(0.1))
@@ -291,6 +292,17 @@ def test_what_other_code_made_is_not_promoted(records: Path, made_by: str) -> No
     with pytest.raises(AssignmentError, match="was made by code that is not committed"):
         runs.promote({})
     assert not records.exists(), "all or nothing"
+
+
+def test_a_run_on_other_data_than_the_records_is_not_promoted(
+    records: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept(records)
+    own = kept(runs.runs_folder(), replace(CONFIG, data="own pictures")).name
+    assert runs.promote({}) == []
+    told = f"{own} is on other data than the records; it stays in data/runs/.\n"
+    assert capsys.readouterr().out == told
+    assert (runs.runs_folder() / f"{own}.json").is_file()
 
 
 def test_facts_tell_where_it_ran_and_by_which_code() -> None:

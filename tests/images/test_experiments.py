@@ -494,6 +494,13 @@ def test_cpu_and_cuda_give_the_same_logits(monkeypatch: Patch) -> None:
     assert found[0].std() > 0.1
 
 
+def test_models_that_are_compared_in_time_ran_on_one_processor_and_precision() -> None:
+    places: dict[str, set[str]] = {}
+    for run in [*runs.read_all("linear_probe"), *runs.read_all("finetune")]:
+        places.setdefault(run.facts["device"], set()).add(experiments.computed_on(Result(run, {})))
+    assert {len(each) for each in places.values()} == {1}, places
+
+
 @pytest.mark.needs("real_data", "weights")
 def test_a_recorded_layer_gives_its_logits_again(monkeypatch: Patch, tmp_path: Path) -> None:
     monkeypatch.setenv("ASSIGNMENT_MODE", "recorded")
@@ -505,6 +512,6 @@ def test_a_recorded_layer_gives_its_logits_again(monkeypatch: Patch, tmp_path: P
     images = cifar10.load().test.images[:100]
     monkeypatch.setenv("ASSIGNMENT_DATA", str(tmp_path))
     found = layer_of(run, FeatureSet().compute(backbone, images))
-    kept = torch.from_numpy(run["test logits"])[:100]  # recorded with products in bfloat16
+    kept = torch.from_numpy(run["test logits"])[:100]  # from features computed in bfloat16
     assert torch.allclose(found, kept, rtol=0.05, atol=0.2)
     assert (found.argmax(1) == kept.argmax(1)).sum() >= 98

@@ -226,8 +226,8 @@ def _canonical(value: Any) -> bytes:
 def promote(stand_ins: Collection[str]) -> list[str]:
     """Move fresh runs to the records; returns their names. Only committed code makes records.
 
-    Runs with weights of one of the checksums `stand_ins` answer the default request, and go on
-    naming the file that they used.
+    What was computed on other data than the records stays where it is. Runs with weights of one of
+    the checksums `stand_ins` answer the default request, and go on naming the file they used.
     """
     fresh = [read_run(path) for path in sorted(runs_folder().glob("*.json"))]
     for run in fresh:
@@ -237,9 +237,12 @@ def promote(stand_ins: Collection[str]) -> list[str]:
                 f"The run {run.name} was made by code that is not committed ({made_by}). Commit, "
                 "run `make train` again, then `make keep`."
             )
-    kept = []
+    kept, known = [], {run.config.get("data") for run in read_all("*")}
     for run in fresh:
         config = dict(run.config)
+        if known and config.get("data") not in known:
+            report(f"{run.name} is on other data than the records; it stays in data/runs/.")
+            continue
         if config.get("weights") in stand_ins:
             del config["weights"]
             record = RECORDS / f"{replace(run, config=config).name}.json"

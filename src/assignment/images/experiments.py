@@ -603,8 +603,8 @@ def trials_table(trials: Mapping[str, Sequence[Result]], what: str, caption: str
 
 
 def computed_on(result: Result) -> str:
-    """Write on what a model was trained, as far as its run tells it."""
-    return ", ".join(result.facts.get(key, f"{key} not recorded") for key in WHERE)
+    """Write on what a model was trained."""
+    return ", ".join(result.facts[key] for key in WHERE)
 
 
 def mean_accuracy(seeds: Sequence[Result], split: str = "test") -> float:
@@ -627,13 +627,12 @@ def spread(seeds: Sequence[Result]) -> str:
 
 def minutes_to(accuracy: float, seeds: Sequence[Result]) -> str:
     """Write after how many minutes of training seeds reach a validation accuracy, the mean."""
-    timed = [result for result in seeds if "seconds by epoch" in result.facts]  # older have none
-    epochs = [np.flatnonzero(result.history[:, 3] >= accuracy) for result in timed]
+    epochs = [np.flatnonzero(result.history[:, 3] >= accuracy) for result in seeds]
     reached = [
         result.facts["seconds by epoch"][epoch[0]] / 60
-        for result, epoch in zip(timed, epochs, strict=True)
+        for result, epoch in zip(seeds, epochs, strict=True)
         if len(epoch)
     ]
     took = f"after {np.mean(reached):.0f} min" if reached else "never"
-    some = "" if len(reached) == len(seeds) else f" (timed in {len(reached)} of {len(seeds)} seeds)"
+    some = "" if len(reached) in (0, len(seeds)) else f" (in {len(reached)} of {len(seeds)} seeds)"
     return f"{accuracy:.0%} {took}{some}"
