@@ -89,12 +89,13 @@ OFFLINE = {"PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_NO_INDEX": "1
 def test_alone_in_an_empty_folder_it_gets_its_repository(
     notebook: str, python: str, tmp_path: Path
 ) -> None:
-    environment = {"ASSIGNMENT_REPOSITORY": str(settings.PROJECT), "ASSIGNMENT_MODE": "sample"}
+    environment = OFFLINE | {"ASSIGNMENT_REPOSITORY": str(settings.PROJECT)}
+    environment |= {"ASSIGNMENT_MODE": "sample", "MPLBACKEND": "agg", "TQDM_DISABLE": "1"}
     (tmp_path / "empty").mkdir()
     first_cells = CODE[notebook][:2]  # all of it where it gets it, these once it is installed
     for folder, cells in ((tmp_path / "empty", CODE[notebook]), (tmp_path, first_cells)):
         script = "\n".join([*cells, WHERE])
-        done = run([python, "-c", script], folder, MPLBACKEND="agg", **environment, **OFFLINE)
+        done = run([python, "-c", script], folder, **environment)
         assert (done.returncode, done.stderr) == (0, "")
         project, records, commit = done.stdout.splitlines()[-1].split()
         assert Path(project) == tmp_path / "empty" / "repository"

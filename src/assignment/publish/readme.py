@@ -110,8 +110,8 @@ def speed_table(measured: Run | None = None) -> str:
     ]
     tuned = [read_result(run) for run in kept("finetune", final=True)]
     soon = ", ".join(minutes_to(accuracy, tuned) for accuracy in (0.95, 0.96))
-    browser = facts.get("steps per second in a browser", {}).items()
-    paces = ", ".join(f"{speed:.0f} at d = {dim}" for dim, speed in browser)
+    browser = facts.get("steps per second in a browser", {})
+    paces = ", ".join(f"{browser[d]:.0f} at d = {d}" for d in sorted(browser, key=int))
     return (
         f"{_speed(facts, facts['rows'])} Finetuning reaches a validation accuracy of {soon}. "
         f"Growth with the data: {'; '.join(sizes)}. The time of a step grows with the power "
