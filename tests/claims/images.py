@@ -58,6 +58,32 @@ def larger(n: Any, size: str) -> float:
     return 100 * float(n.larger[size][0].accuracy())
 
 
+def apart(n: Any, plan: Any, one: int, other: int) -> float:
+    """By how many points a short run of Table 10 is better judged at one size than at another."""
+    facts = n.finetune(n.data, plan, first=n.third).facts
+    at = [facts[f"validation at {size} px"]["accuracy"] for size in (one, other)]
+    return 100 * float(at[0] - at[1])
+
+
+def grown(n: Any) -> list[float]:
+    """By how many points 160 px at the end is better than 128 throughout, seed by seed."""
+    pairs = [
+        [n.finetune(n.data, plan.vary(seed=s), first=n.third).facts for plan in (n.grown, n.longer)]
+        for s in (0, 1)
+    ]
+    return [
+        100 * (a["validation at 160 px"]["accuracy"] - b["validation at 128 px"]["accuracy"])
+        for a, b in pairs
+    ]
+
+
+def changed(n: Any, what: str) -> list[float]:
+    """What a change of Table 11 gains on the validation images, in points, seed by seed."""
+    plain = n.habits["the recipe of Table 8"]
+    pairs = zip(n.habits[what], plain, strict=True)
+    return [100 * (result.accuracy() - before.accuracy()) for result, before in pairs]
+
+
 def share(n: Any, model: str, audited: str) -> float:
     count, among = n.counts.loc[model, audited]
     return float(count / among)
@@ -189,6 +215,63 @@ CLAIMS: list[Claim] = [
         lambda n: larger(n, "64 px, evaluated at 80 px") < larger(n, "64 px") - 1,
     ),
     (
+        "With both seeds the network that ends at 160 pixels is a few tenths of a point better",
+        lambda n: all(0.2 < gain < 0.5 for gain in grown(n)),
+    ),
+    (
+        "At the other size both lose more than that",
+        lambda n: all(
+            max(apart(n, n.longer.vary(seed=s), 160, 128), apart(n, n.grown.vary(seed=s), 128, 160))
+            < -max(grown(n))
+            for s in (0, 1)
+        ),
+    ),
+    (
+        "Without augmentation both seeds lose, about a point on average",
+        lambda n: (
+            max(changed(n, "no augmentation")) < -0.3
+            and -1.2 < np.mean(changed(n, "no augmentation")) < -0.8
+        ),
+    ),
+    (
+        "without smoothing both lose less than half as much. Their loss falls all the same",
+        lambda n: (
+            max(changed(n, "no label smoothing")) < 0
+            and np.mean(changed(n, "no label smoothing"))
+            > 0.5 * np.mean(changed(n, "no augmentation"))
+            and n.habits["no label smoothing"][0].loss()
+            < n.habits["the recipe of Table 8"][0].loss()
+            and n.habits["no label smoothing"][1].loss()
+            < n.habits["the recipe of Table 8"][1].loss()
+        ),
+    ),
+    (
+        "With ten times the weight decay one seed gains a little and the other nothing",
+        lambda n: (
+            (gains := sorted(changed(n, "ten times the weight decay")))[0] <= 0 < gains[1] < 0.4
+        ),
+    ),
+    (
+        "Twice the epochs bring more than a point",
+        lambda n: np.mean(changed(n, f"{n.twice} epochs")) > 1,
+    ),
+    (
+        "augmentation explains a small part of the lead (Table 11)",
+        lambda n: -np.mean(changed(n, "no augmentation")) < 100 * (n.means[0] - n.means[1]) / 3,
+    ),
+    (
+        "without it the short runs' loss is lower, although they are less often right",
+        lambda n: (
+            np.mean(changed(n, "no label smoothing")) < 0
+            and n.habits["no label smoothing"][0].loss()
+            < n.habits["the recipe of Table 8"][0].loss()
+        ),
+    ),
+    (
+        "a network that has seen 128 pixels alone does worse at 160 (Table 10)",
+        lambda n: all(apart(n, n.longer.vary(seed=seed), 160, 128) < -0.4 for seed in (0, 1)),
+    ),
+    (
         "with the ninth epoch validation jumps, its loss more than its accuracy",
         lambda n: (
             n.history["finetuned"][8, 2] < 0.75 * n.history["finetuned"][7, 2]
@@ -228,8 +311,8 @@ CLAIMS: list[Claim] = [
     ),
     ("the frog among the cats is a frog", lambda n: tuned(n, "cat").count("frog") == 1),
     (
-        "Nearly all of these fifty are errors with the other seed as well, and about half of them",
-        lambda n: len(n.always) > 0.9 * 50 and 0.4 * 50 < len(n.same) < 0.6 * 50,
+        "Most of these fifty are errors with every seed, and about a third of them are among",
+        lambda n: len(n.always) > 0.8 * 50 and 0.27 * 50 < len(n.same) < 0.4 * 50,
     ),
     # 1.3c
     (
