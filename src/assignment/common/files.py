@@ -5,12 +5,16 @@ Whatever a run leaves behind (a record, a checkpoint, a piece of a cache) goes t
 """
 
 import hashlib
+import io
 import os
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import torch
 
 from assignment.common.settings import PROJECT, AssignmentError, report
 
@@ -83,3 +87,22 @@ def write_if_possible(path: AnyPath, write: Callable[[BinaryIO], object]) -> boo
         report(f"{display_path(path)} could not be kept ({error.strerror or error}); going on.")
         return False
     return True
+
+
+def save_tensors(path: Path, tensors: object) -> bool:
+    """Write tensors behind a checksum of them and of the file's name; see `write_if_possible`."""
+    torch.save(tensors, buffer := io.BytesIO())
+    return write_if_possible(path, lambda file: file.write(_sealed(path, buffer.getvalue())))
+
+
+def load_tensors(path: Path, on: torch.device | None = None) -> Any:
+    """Read what `save_tensors` wrote; None where there is no such file, or not as it was."""
+    with suppress(OSError):
+        stored = path.read_bytes()
+        if stored == _sealed(path, stored[32:]):
+            return torch.load(io.BytesIO(stored[32:]), on, weights_only=True)
+    return None
+
+
+def _sealed(path: Path, content: bytes) -> bytes:
+    return hashlib.sha256(f"{path.parent.name}/{path.name}".encode() + content).digest() + content

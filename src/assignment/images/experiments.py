@@ -157,7 +157,7 @@ class Result:
 
     @property
     def history(self) -> np.ndarray:
-        """One row per epoch, with the fields of `training.EpochMetrics`, float64 [epochs, 4]."""
+        """One row per epoch, as in `training.TrainedModel`, float64 [epochs, 4]."""
         return self.run.arrays["history"]
 
     def accuracy(self, split: str = "validation") -> float:
@@ -462,7 +462,7 @@ def train_and_evaluate(
         model, splits["train"], splits["validation"], recipe, transform, checkpoint, class_weights
     )
     model = trained.model
-    arrays = {"history": np.array([list(asdict(epoch).values()) for epoch in trained.history])}
+    arrays = {"history": np.array(trained.history)}
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     facts: dict[str, Any] = {
         "best epoch": trained.best + 1,

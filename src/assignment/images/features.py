@@ -7,14 +7,11 @@ cache is named by all that it depends on, and made again where its checksum does
 import copy
 import hashlib
 import inspect
-import io
 import json
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +19,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from assignment.common import progress, settings
-from assignment.common.files import write_if_possible
+from assignment.common.files import load_tensors, save_tensors
 from assignment.common.settings import AssignmentError, Mode
 from assignment.images import pixels, resnet
 from assignment.images.resnet import Backbone
@@ -112,11 +109,11 @@ def cached_features(
     writable = True  # until a write fails: one line about it is enough
     for piece in images.split(PIECE):
         path = folder / (hashlib.sha256(piece.cpu().numpy().data).hexdigest()[:32] + ".pt")
-        if (stored := _load(path)) is None:
+        if (stored := load_tensors(path)) is None:  # or damaged: it is made again
             extracted = extract_features(network, piece, preprocessing)
             # Half precision keeps three digits, and halves a cache of about a gigabyte.
             stored = {name: values.half() for name, values in extracted.items()}
-            writable = writable and _save(path, stored)
+            writable = writable and save_tensors(path, stored)
         else:
             progress.skip(preprocessing.cost(len(piece)))
         pieces.append(_join(stored, names))
@@ -156,24 +153,6 @@ def cache_key(backbone: Backbone, preprocessing: Preprocessing) -> str:
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         digest.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy())
     return f"{preprocessing} {digest.hexdigest()[:16]}".replace(" ", "-")
-
-
-def _sealed(path: Path, content: bytes) -> bytes:
-    return hashlib.sha256(f"{path.parent.name}/{path.name}".encode() + content).digest() + content
-
-
-def _save(path: Path, features: Features) -> bool:
-    buffer = io.BytesIO()
-    torch.save(features, buffer)
-    return write_if_possible(path, lambda file: file.write(_sealed(path, buffer.getvalue())))
-
-
-def _load(path: Path) -> Features | None:
-    with suppress(OSError):  # what cannot be read is made again
-        stored = path.read_bytes()
-        if stored == _sealed(path, stored[32:]):
-            return torch.load(io.BytesIO(stored[32:]), weights_only=True)  # type: ignore[no-any-return]
-    return None
 
 
 def _join(features: Features, names: Sequence[str]) -> Tensor:

@@ -72,7 +72,7 @@ def learning_curves(
 ) -> Figure:
     """Draw loss and accuracy by epoch, one row per run, and mark the best epoch, counted from 1.
 
-    A history is an array [epochs, 4] with the columns of `training.EpochMetrics`; what is before
+    A history is an array [epochs, 4] with the columns of `training.TrainedModel`; what is before
     the epoch `first` is not drawn, where it would hide the rest.
     """
     figure = new_figure(7, 2.5 * len(histories) + 0.3, alt)

@@ -5,12 +5,10 @@ number of the step: a run that is resumed from a checkpoint ends bit for bit lik
 """
 
 import copy
-import hashlib
-import io
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import SGD, Optimizer
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from assignment.common import files, progress
 from assignment.common.settings import AssignmentError, report
@@ -44,7 +41,6 @@ class Recipe:
     momentum: float = 0.9
     weight_decay: float = 5e-4  # not on biases, nor on BatchNorm's scale and shift
     smoothing: float = 0.0  # label smoothing
-    average: float = 0.0  # decay of a moving average of the weights, evaluated in their place
     choose_best: bool = True  # the first epoch of highest validation accuracy; False: the last
     seed: int = 0
 
@@ -60,23 +56,17 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class EpochMetrics:
-    """Means over an epoch; those of the training batches are taken while the weights change."""
-
-    train_loss: float
-    train_accuracy: float
-    validation_loss: float
-    validation_accuracy: float
-
-
-@dataclass(frozen=True)
 class TrainedModel:
-    """A finished run."""
+    """A finished run.
 
-    history: tuple[EpochMetrics, ...]
+    Its history has a row for each epoch: training loss, training accuracy, validation loss and
+    validation accuracy. Those of training are means over its batches, while the weights change.
+    """
+
+    history: list[tuple[float, ...]]
     best: int  # the epoch, from 0, that the recipe chooses
-    model: nn.Module = field(repr=False)  # with the weights of that epoch, in eval mode
-    seconds: tuple[float, ...]  # of training, without validation, until the end of each epoch
+    model: nn.Module  # with the weights of that epoch, in eval mode
+    seconds: list[float]  # of training, without validation, until the end of each epoch
     throughput: float  # training inputs per second
 
 
@@ -112,7 +102,7 @@ def train(
     recipe chooses by.
     """
     state = _TrainingState(model, recipe, len(train_split), checkpoint)
-    optimizer, average = state.optimizer, state.average
+    optimizer = state.optimizer
     try:
         for epoch in range(len(state.history), recipe.epochs):
             set_train_mode(model)
@@ -124,8 +114,6 @@ def train(
                     model, optimizer, inputs, labels, recipe.smoothing, class_weights
                 )
                 progress.done(3 * resnet.forward_cost(inputs.shape))  # forward, and twice that back
-                if average:
-                    average.update_parameters(model)
                 state.end_step(sums)
             state.end_epoch(validation, transform, class_weights)
     except KeyboardInterrupt:
@@ -198,19 +186,15 @@ class _TrainingState:
     numbers = ("step", "seconds", "history", "ends", "best", "highest", "totals")
 
     def __init__(self, model: nn.Module, recipe: Recipe, inputs: int, path: Path | None) -> None:
-        self.recipe, self.path = recipe, path
+        self.model, self.recipe, self.path = model, recipe, path
         self.per_epoch = recipe.steps_per_epoch(inputs)
         self.steps = self.per_epoch * recipe.epochs
         self.inputs_per_epoch = self.per_epoch * min(recipe.batch, inputs)
         groups = parameter_groups(model, recipe)
         self.optimizer = SGD(groups, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
-        self.average, self.evaluated = None, model
-        self.parts: dict[str, Any] = {"model": model, "optimizer": self.optimizer}
-        if recipe.average:
-            ema = get_ema_multi_avg_fn(recipe.average)
-            self.average = AveragedModel(model, multi_avg_fn=ema, use_buffers=True)
-            self.parts["average"], self.evaluated = self.average, self.average.module
-        self.best_model = self.parts["best_model"] = copy.deepcopy(model)
+        self.best_model = copy.deepcopy(model)
+        parts = {"model": model, "optimizer": self.optimizer, "best_model": self.best_model}
+        self.parts: dict[str, Any] = parts
         self.step, self.saved, self.seconds, self.best, self.highest = 0, 0, 0.0, 0, -1.0
         self.history: list[tuple[float, ...]] = []
         self.ends: list[float] = []  # seconds at the end of each epoch
@@ -232,14 +216,14 @@ class _TrainingState:
         self, validation: Split, transform: Transform, class_weights: Tensor | None
     ) -> None:
         self.save()
-        logits = predict_logits(self.evaluated, validation.images, transform)
+        logits = predict_logits(self.model, validation.images, transform)
         labels = validation.labels.cpu()
         loss = functional.cross_entropy(logits, labels).item()
         correct = (logits.argmax(1) == labels).double()
         counts = torch.ones(len(labels)) if class_weights is None else class_weights.cpu()[labels]
         accuracy, counted = correct.mean().item(), (correct @ counts.double() / counts.sum()).item()
         if not self.recipe.choose_best or counted > self.highest:
-            self.best_model.load_state_dict(self.evaluated.state_dict())
+            self.best_model.load_state_dict(self.model.state_dict())
             self.best, self.highest = len(self.history), counted
         train_metrics = (self.totals / self.inputs_per_epoch).tolist()
         self.history.append((*train_metrics, loss, accuracy))
@@ -259,28 +243,19 @@ class _TrainingState:
         if self.path:
             state = {name: getattr(self, name) for name in self.numbers}
             state |= {name: part.state_dict() for name, part in self.parts.items()}
-            torch.save(state, buffer := io.BytesIO())
-            content = hashlib.sha256(buffer.getbuffer()).digest() + buffer.getvalue()
-            if files.write_if_possible(self.path, lambda file: file.write(content)):
+            if files.save_tensors(self.path, state):
                 self.saved = self.step
             else:
                 self.path = None  # the next attempts would only repeat the warning
         self.clock = time.perf_counter()
 
     def load(self, path: Path) -> None:
-        damaged = AssignmentError(
-            f"The checkpoint {files.display_path(path)} is damaged, or another version of this "
-            "code wrote it. Delete it to start over."
-        )
-        content = path.read_bytes()
-        if hashlib.sha256(content[32:]).digest() != content[:32]:
-            raise damaged
-        state = torch.load(io.BytesIO(content[32:]), self.totals.device, weights_only=True)
-        if state.keys() != {*self.numbers, *self.parts}:  # written by other code
-            raise damaged
-        first = len(state["history"]) * self.per_epoch  # step of the epoch that was under way
-        if not first <= state["step"] <= min(first + self.per_epoch, self.steps):
-            raise damaged
+        state = files.load_tensors(path, self.totals.device)
+        if state is None or state.keys() != {*self.numbers, *self.parts}:
+            raise AssignmentError(
+                f"The checkpoint {files.display_path(path)} is damaged, or another version of this "
+                "code wrote it. Delete it to start over."
+            )
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
         vars(self).update({name: state[name] for name in self.numbers})
@@ -289,7 +264,6 @@ class _TrainingState:
         report(f"Going on after step {self.step} of {self.steps}.")
 
     def result(self) -> TrainedModel:
-        self.evaluated.load_state_dict(self.best_model.state_dict())
-        history = tuple(EpochMetrics(*row) for row in self.history)
+        self.model.load_state_dict(self.best_model.state_dict())
         throughput = self.recipe.epochs * self.inputs_per_epoch / self.seconds
-        return TrainedModel(history, self.best, self.evaluated.eval(), tuple(self.ends), throughput)
+        return TrainedModel(self.history, self.best, self.model.eval(), self.ends, throughput)
