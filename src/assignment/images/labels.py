@@ -5,7 +5,6 @@ are read for an audit of finished predictions and for nothing else.
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,31 +57,17 @@ class LabelEvidence:
         """The images whose given label fewer than three raters confirm as the right one."""
         return self.images[self.votes[:, 0] < MAJORITY]
 
-    @property
-    def agreed(self) -> Mapping[int, int]:
-        """The other label by image, where at least three raters agree on it."""
-        sure = self.votes[:, 1] >= MAJORITY
-        return dict(zip(self.images[sure].tolist(), self.others[sure].tolist(), strict=True))
-
 
 def load() -> LabelEvidence:
     """Read both lists, downloading what is missing; in sample mode invent them."""
     if settings.mode() is Mode.SAMPLE:
         return _invent()
     folder = settings.data_folder()
-    rated = json.loads(fetch(RATINGS, folder).read_text(encoding="utf-8"))
-    copies = pd.read_csv(fetch(COPIES, folder))["TestID"]
-    return LabelEvidence(
-        torch.tensor([each["id"] for each in rated]),
-        torch.tensor([each["our_guessed_label"] for each in rated]),
-        torch.tensor(
-            [
-                [each["mturk"][key] for key in ("given", "guessed", "neither", "both")]
-                for each in rated
-            ]
-        ),
-        torch.from_numpy(copies.to_numpy(dtype=np.int64, copy=True)),
-    )
+    text = fetch(RATINGS, folder).read_text(encoding="utf-8")
+    rated, copies = pd.json_normalize(json.loads(text)), pd.read_csv(fetch(COPIES, folder))
+    votes = rated[["mturk.given", "mturk.guessed", "mturk.neither", "mturk.both"]]
+    columns = rated["id"], rated["our_guessed_label"], votes, copies["TestID"]
+    return LabelEvidence(*(torch.tensor(column.to_numpy()) for column in columns))
 
 
 def _invent(rated: int = 12, copied: int = 20) -> LabelEvidence:
@@ -103,11 +88,10 @@ def audit(found: Predictions, evidence: LabelEvidence) -> dict[str, tuple[int, i
         of those that are left when agreed labels are ``corrected`` and undecided ones left out,
         and of images ``with a near-copy`` in training and ``without``.
     """
-    count = len(found.labels)
-    rejected, copied = _mask(evidence.rejected, count), _mask(evidence.copies, count)
+    images, sure = torch.arange(len(found.labels)), evidence.votes[:, 1] >= MAJORITY
+    rejected, copied = (torch.isin(images, of) for of in (evidence.rejected, evidence.copies))
     labels = found.labels.clone()
-    for image, label in evidence.agreed.items():
-        labels[image] = label
+    labels[evidence.images[sure]] = evidence.others[sure]
     decided = ~rejected | (labels != found.labels)
     right = found.predicted == labels
     everything = torch.ones_like(rejected)
@@ -117,7 +101,3 @@ def audit(found: Predictions, evidence: LabelEvidence) -> dict[str, tuple[int, i
         name: (int((which & some).sum()), int(some.sum()))
         for name, which, some in zip(AUDITED, counted, among, strict=True)
     }
-
-
-def _mask(images: Tensor, count: int) -> Tensor:
-    return torch.zeros(count, dtype=torch.bool).index_fill_(0, images, value=True)
