@@ -4,7 +4,7 @@ Regularised logistic regression is convex: another program must find the same lo
 """
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -42,12 +42,10 @@ class FeatureSet:
 
     def compute(self, backbone: Backbone, images: Tensor) -> Tensor:
         """Return the features of images uint8 [N, 3, S, S], float32 [N, D]."""
-        columns = []
-        for size in self.sizes:
-            ways = replace(self, sizes=(size,)).all_inputs()
-            found = [cached_features(backbone, images, way, self.stages) for way in ways]
-            columns.append(sum(found[1:], start=found[0]) / len(found))
-        return torch.cat(columns, dim=1)
+        found = [cached_features(backbone, images, way, self.stages) for way in self.all_inputs()]
+        if self.mirror:
+            found = [(seen + back) / 2 for seen, back in zip(found[::2], found[1::2], strict=True)]
+        return torch.cat(found, dim=1)
 
 
 class SoftmaxRegression(nn.Module):
@@ -68,7 +66,7 @@ class SoftmaxRegression(nn.Module):
         deviation = torch.cat([part.double().std(0) for part in columns])
         self.register_buffer("mean", mean.to(features))
         self.register_buffer("deviation", deviation.clamp(min=1e-6).to(features))
-        self.linear = nn.Linear(features.shape[1], classes)
+        self.linear = nn.Linear(features.shape[1], classes, device=features.device)
         nn.init.zeros_(self.linear.weight)  # the loss is convex: any start leads to its optimum
         nn.init.zeros_(self.linear.bias)
 

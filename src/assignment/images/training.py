@@ -26,7 +26,6 @@ CHECKPOINT_SECONDS = 60.0
 
 # transform(images, generator, epoch): a training batch, or with None and any epoch, for evaluation.
 Transform = Callable[[Tensor, torch.Generator | None, int], Tensor]
-Batch = tuple[Tensor, Tensor, torch.Generator]  # images, labels, generator for augmentation
 
 
 @dataclass(frozen=True)
@@ -148,7 +147,9 @@ def balanced_weights(labels: Tensor, classes: int) -> Tensor:
     return (len(labels) / (classes * counts.clamp(min=1))).to(labels.device)
 
 
-def batches(split: Split, recipe: Recipe, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+def batches(
+    split: Split, recipe: Recipe, epoch: int, first_step: int
+) -> Iterator[tuple[Tensor, Tensor, torch.Generator]]:
     """Yield shuffled batches, each with a generator for augmentation, from a step of the run on."""
     shuffle = torch.Generator().manual_seed(1_000_003 * recipe.seed + epoch)
     order = torch.randperm(len(split), generator=shuffle).to(split.labels.device)
@@ -205,8 +206,6 @@ class _TrainingState:
         self.clock = time.perf_counter()
 
     def end_step(self, sums: Tensor) -> None:
-        if self.step == len(self.history) * self.per_epoch:
-            self.totals.zero_()
         self.totals += sums
         self.step += 1
         if time.perf_counter() - self.clock > CHECKPOINT_SECONDS:
@@ -226,6 +225,7 @@ class _TrainingState:
             self.best_model.load_state_dict(self.model.state_dict())
             self.best, self.highest = len(self.history), counted
         train_metrics = (self.totals / self.inputs_per_epoch).tolist()
+        self.totals.zero_()
         self.history.append((*train_metrics, loss, accuracy))
         self.ends.append(self.seconds)
         progress.done(0, f"validation {accuracy:.2%}")
