@@ -52,6 +52,7 @@ class Experiment:
     weights: str = resnet.WEIGHTS  # torchvision's name, or the checksum of a named file
     network: str = resnet.DEFAULT  # torchvision's name of the architecture
     class_weight: str | None = None  # "balanced": in training every class counts alike
+    first: int | None = None  # learn from the first so many training images alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,6 @@ class LinearProbe(Experiment):
 
     features: FeatureSet
     recipe: Recipe
-    first: int | None = None  # learn from the first so many training images alone
     final: bool = False
     split: int = 0  # seed of the validation images, another one than the data's own
 
@@ -74,7 +74,6 @@ class BatchNormMistake(Experiment):
 
     size: int
     recipe: Recipe
-    first: int | None = None
     batch: int = 128
 
 
@@ -103,9 +102,8 @@ class Plan:
     def cost(self, train: int, validation: int, test: int = 0) -> float:
         """Estimate what training and evaluating take, see `resnet.forward_cost`."""
         sizes = [self.sizes[min(e, len(self.sizes) - 1)] for e in range(self.recipe.epochs)]
-        shown = [(3 * train, size) for size in sizes]
-        final = (train + 2 * test) * (test > 0)
-        shown.append(((len(sizes) + 2) * validation + final, self.eval_size or sizes[-1]))
+        evaluated = (len(sizes) + 2) * validation + (train + 2 * test if test else 0)
+        shown = [*((3 * train, size) for size in sizes), (evaluated, self.eval_size or sizes[-1])]
         return sum(Preprocessing(size_for_mode(size)).cost(images) for images, size in shown)
 
     def vary(self, **changes: Any) -> "Plan":
@@ -115,10 +113,9 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class Finetune(Experiment):
-    """The network trained on images; `first` and `final` as in `LinearProbe`."""
+    """The network trained on images; `final` as in `LinearProbe`."""
 
     plan: Plan
-    first: int | None = None
     final: bool = False
 
 
@@ -131,10 +128,9 @@ class LabelAudit:
     lists: tuple[str, ...] = (labels.RATINGS.sha256, labels.COPIES.sha256)
 
 
+SPLITS = ("train", "validation", "test")
 MEASURES = ("accuracy", "loss", "balanced_accuracy")
-WHERE = ("device", "processor", "precision")
 SAMPLE_TRIAL = 300  # images of the sample that a network learns from where something is tried
-FEATURES = FeatureSet()
 # For the impatient: about ten minutes on two cores of a laptop without bfloat16.
 IMPATIENT = Plan(Recipe(epochs=2, lr=0.01, smoothing=0.1), sizes=(48,))
 
@@ -162,54 +158,51 @@ class Result:
 
     def accuracy(self, split: str = "validation") -> float:
         """Return the accuracy on a split."""
-        return self._measure(split, "accuracy")
+        return float(self._measure(split, "accuracy"))
 
     def loss(self, split: str = "validation") -> float:
         """Return the mean cross-entropy on a split."""
-        return self._measure(split, "loss")
+        return float(self._measure(split, "loss"))
 
     def balanced_accuracy(self, split: str = "validation") -> float:
         """Return the mean recall of the classes on a split."""
-        return self._measure(split, "balanced_accuracy")
+        return float(self._measure(split, "balanced_accuracy"))
 
     def confusion(self, split: str = "validation") -> np.ndarray:
         """Return counts by true class (rows) and predicted class, int64 [C, C]."""
-        self._check(split)
-        kept = self.predictions.get(split)
-        return self.run.arrays[f"{split} confusion"] if kept is None else kept.confusion
+        return np.asarray(self._measure(split, "confusion"))
 
     def by_class(self, split: str = "validation") -> Table:
         """Tabulate every class: its images, their recall, and what they were taken for."""
         confusion = self.confusion(split)
         names = self.classes or tuple(map(str, range(len(confusion))))
-        counts = zip(confusion.diagonal(), confusion.sum(1), strict=True)
-        recall = [f"{right / images:.1%}" if images else "-" for right, images in counts]
-        frame = pd.DataFrame(confusion, columns=[f"taken for {name}" for name in names])
-        frame.insert(0, "class", names)
-        frame.insert(1, "images", confusion.sum(1))
-        frame.insert(2, "recall", recall)
-        return Table(frame, f"Recall and confusions on the {split} images")
+        rows = [
+            (name, sum(row), f"{row[k] / sum(row):.1%}" if any(row) else "-", *row)
+            for k, (name, row) in enumerate(zip(names, confusion.tolist(), strict=True))
+        ]
+        columns = ["class", "images", "recall", *(f"taken for {name}" for name in names)]
+        caption = f"Recall and confusions on the {split} images"
+        return Table(pd.DataFrame(rows, columns=columns), caption)
 
-    def _measure(self, split: str, name: str) -> float:
-        self._check(split)
+    def _measure(self, split: str, name: str) -> Any:
         if split in self.predictions:  # from the logits, where these are kept
-            return float(getattr(self.predictions[split], name))
-        return float(self.facts[split].get(name, np.nan))  # a record may be older than a measure
-
-    def _check(self, split: str) -> None:
-        if split not in {*self.predictions, *self.facts}:
+            return getattr(self.predictions[split], name)
+        if split not in self.facts:
             raise AssignmentError(
                 f"This model was not evaluated on {split!r}; where `final=True` it is, on train, "
                 "validation and test."
             )
+        if name == "confusion":
+            return self.run.arrays[f"{split} confusion"]
+        return self.facts[split].get(name, np.nan)  # a record may be older than a measure
 
     def __repr__(self) -> str:
         """One line."""
-        shown = [split for split in ("validation", "test") if split in self.facts]
-        return f"{self.run!r}, {', '.join(f'{s} accuracy {self.accuracy(s):.2%}' for s in shown)}"
+        shown = [f"{s} accuracy {self.accuracy(s):.2%}" for s in SPLITS[1:] if s in self.facts]
+        return ", ".join([repr(self.run), *shown])
 
     def _repr_html_(self) -> str:
-        shown = [split for split in ("train", "validation", "test") if split in self.facts]
+        shown = [split for split in SPLITS if split in self.facts]
         frame = pd.DataFrame({"images": shown})
         frame["accuracy"] = [f"{self.accuracy(split):.2%}" for split in shown]
         frame["balanced accuracy"] = [f"{self.balanced_accuracy(split):.2%}" for split in shown]
@@ -239,43 +232,32 @@ def weights_notice() -> Notice:
 
 
 def linear_probe(
-    data: Dataset,
-    features: FeatureSet = FEATURES,
-    recipe: Recipe | None = None,
-    network: str = resnet.DEFAULT,
-    class_weight: str | None = None,
-    **more: Any,
+    data: Dataset, features: FeatureSet | None = None, recipe: Recipe | None = None, **more: Any
 ) -> Result:
     """Train a linear layer on frozen features, or load the run that did.
 
     Without a recipe it is `default_recipe`; `more` are the other fields of `LinearProbe`.
     """
-    inputs, recipe = _inputs(data, network, class_weight), recipe or default_recipe(data)
-    config = LinearProbe(**inputs, features=features, recipe=_shorten(recipe), **more)
+    features, recipe = features or FeatureSet(), _shorten(recipe or default_recipe(data))
+    config = LinearProbe(**_inputs(data, **more), features=features, recipe=recipe)
     return read_result(obtain(_linear_probe, config, data), data.classes)
 
 
 def optimality_check(
-    data: Dataset, features: FeatureSet, recipe: Recipe, network: str = resnet.DEFAULT
+    data: Dataset, features: FeatureSet, recipe: Recipe, **more: Any
 ) -> OptimalityGap:
     """Compare the layer that a recipe ends with to scikit-learn's optimum; see `optimality_gap`."""
-    config = LinearProbe(**_inputs(data, network), features=features, recipe=_shorten(recipe))
+    config = LinearProbe(**_inputs(data, **more), features=features, recipe=_shorten(recipe))
     run = obtain(_optimality_check, config, data)
     return OptimalityGap(run["reached"], run["optimum"], run["agreement"])
 
 
 def batchnorm_mistake(
-    data: Dataset,
-    size: int,
-    recipe: Recipe,
-    first: int | None = None,
-    batch: int = 128,
-    network: str = resnet.DEFAULT,
+    data: Dataset, size: int, recipe: Recipe, first: int | None = None, **more: Any
 ) -> Result:
     """Read features with BatchNorm left in train mode, or load the run that did."""
-    config = BatchNormMistake(
-        **_inputs(data, network), size=size, recipe=_shorten(recipe), first=first, batch=batch
-    )
+    inputs = _inputs(data, first=first, **more)
+    config = BatchNormMistake(**inputs, size=size, recipe=_shorten(recipe))
     return read_result(obtain(_batchnorm_mistake, config, data), data.classes)
 
 
@@ -295,18 +277,17 @@ def finetune(
     plan: Plan | None = None,
     first: int | None = None,
     final: bool = False,
-    network: str = resnet.DEFAULT,
-    class_weight: str | None = None,
+    **more: Any,
 ) -> Result:
-    """Train the network on images, or load the run that did; see `Finetune`.
+    """Train the network on images, or load the run that did.
 
-    Without a plan it is `default_plan`.
+    Without a plan it is `default_plan`; `more` are the other fields of `Finetune`.
     """
-    inputs, plan = _inputs(data, network, class_weight), plan or default_plan(data)
+    plan = plan or default_plan(data)
     plan = replace(plan, recipe=_shorten(plan.recipe, most=3 if final else 1))
     if settings.mode() is Mode.SAMPLE and not final:
         first = min(first or SAMPLE_TRIAL, SAMPLE_TRIAL)
-    config = Finetune(**inputs, plan=plan, first=first, final=final)
+    config = Finetune(**_inputs(data, first=first, **more), plan=plan, final=final)
     run = obtain(_finetune, config, data)
     if run.checksum:  # now that the run is kept its checkpoint is no longer needed
         _checkpoint(config).unlink(missing_ok=True)
@@ -332,7 +313,9 @@ def _batch(data: Dataset, most: int) -> int:
     return min(most, max(16, len(data.train) // 20))  # of few images an epoch has some steps, too
 
 
-def _inputs(data: Dataset, network: str, class_weight: str | None = None) -> dict[str, Any]:
+def _inputs(
+    data: Dataset, network: str = resnet.DEFAULT, class_weight: str | None = None, **more: Any
+) -> dict[str, Any]:
     """Name what goes in; the official weights are asked for without being there."""
     if class_weight not in (None, "balanced"):
         raise AssignmentError(f'class_weight is {class_weight!r}; choose "balanced" or None.')
@@ -344,6 +327,7 @@ def _inputs(data: Dataset, network: str, class_weight: str | None = None) -> dic
         "weights": resnet.WEIGHTS if checksum.startswith(official.sha256) else checksum,
         "network": network,
         "class_weight": class_weight,
+        **more,
     }
 
 
@@ -361,10 +345,9 @@ def _linear_probe(config: LinearProbe, data: Dataset) -> Outcome:
     backbone = resnet.load_pretrained(config.network)
     with _probe_bar(config, data):
         splits = _features(config, data, backbone)
-        layer = _new_layer(splits["train"], data)
-        balance = _class_weights(config, splits["train"], data)
+        layer = SoftmaxRegression(splits["train"].images, len(data.classes))
         outcome = train_and_evaluate(
-            layer, splits, config.recipe, _unchanged, backbone, config.final, balance
+            config, data, backbone, layer, splits, config.recipe, _unchanged
         )
     if not config.final:
         return outcome
@@ -372,17 +355,17 @@ def _linear_probe(config: LinearProbe, data: Dataset) -> Outcome:
     each = sum(seconds_per_image(backbone, way) for way in config.features.all_inputs())
     seconds = each * (len(splits["train"]) + len(splits["validation"]))
     cost = {"extraction seconds": round(seconds, 1), "inputs per second": round(1 / each, 1)}
-    return Outcome(outcome.arrays, {**outcome.facts, **cost})
+    learned = {name: value.cpu().numpy() for name, value in layer.state_dict().items()}
+    return Outcome({**outcome.arrays, **learned}, {**outcome.facts, **cost})
 
 
 def _optimality_check(config: LinearProbe, data: Dataset) -> Outcome:
     backbone = resnet.load_pretrained(config.network)
     with _probe_bar(config, data):
-        splits = _features(config, data, backbone)
-        layer = _new_layer(splits["train"], data)
-        training.train(layer, splits["train"], splits["validation"], config.recipe, _unchanged)
-    decay = config.recipe.weight_decay
-    gap = optimality_gap(layer, splits["train"], splits["validation"], decay)
+        train, validation = _features(config, data, backbone).values()
+        layer = SoftmaxRegression(train.images, len(data.classes))
+        training.train(layer, train, validation, config.recipe, _unchanged)
+    gap = optimality_gap(layer, train, validation, config.recipe.weight_decay)
     return Outcome(asdict(gap), {"weights": asdict(backbone.source)})
 
 
@@ -396,10 +379,9 @@ def _batchnorm_mistake(config: BatchNormMistake, data: Dataset) -> Outcome:
     for name, split in splits_for(data, config.first).items():
         network.train(name == "train")
         found = extract_features(network, split.images, inputs, config.batch)
-        splits[name] = Split(found["layer4"], split.labels.cpu()).to(settings.device())
-    layer = _new_layer(splits["train"], data)
-    balance = _class_weights(config, splits["train"], data)
-    return train_and_evaluate(layer, splits, config.recipe, _unchanged, backbone, False, balance)
+        splits[name] = Split(found["layer4"], split.labels).to(settings.device())
+    layer = SoftmaxRegression(splits["train"].images, len(data.classes))
+    return train_and_evaluate(config, data, backbone, layer, splits, config.recipe, _unchanged)
 
 
 def _finetune(config: Finetune, data: Dataset) -> Outcome:
@@ -409,14 +391,12 @@ def _finetune(config: Finetune, data: Dataset) -> Outcome:
     )
     network = resnet.to_device(network, settings.device())
     splits = splits_for(data, config.first, config.final)
-    balance = _class_weights(config, splits["train"], data)
     checkpoint = None if settings.mode() is Mode.SAMPLE else _checkpoint(config)
     others = {size: replace(plan, eval_size=size).transform for size in plan.also_at}
     with progress.bar("finetuning", plan.cost(*map(len, splits.values()))):
         return train_and_evaluate(
-            network, splits, plan.recipe, plan.transform, backbone, config.final, balance,
-            checkpoint, others,
-        )  # fmt: skip
+            config, data, backbone, network, splits, plan.recipe, plan.transform, checkpoint, others
+        )
 
 
 def _label_audit(config: LabelAudit, models: Sequence[Predictions]) -> Outcome:
@@ -424,9 +404,7 @@ def _label_audit(config: LabelAudit, models: Sequence[Predictions]) -> Outcome:
     rejected = torch.isin(evidence.images, evidence.rejected)
     return Outcome(
         {
-            "counts": [
-                [labels.audit(found, evidence)[name] for name in labels.AUDITED] for found in models
-            ],
+            "counts": [list(labels.audit(found, evidence).values()) for found in models],
             "images": evidence.images[rejected],
             "others": evidence.others[rejected],
             "votes": evidence.votes[rejected],
@@ -444,13 +422,13 @@ def splits_for(data: Dataset, first: int | None = None, final: bool = False) -> 
 
 
 def train_and_evaluate(
+    config: Experiment,
+    data: Dataset,
+    backbone: Backbone,
     model: nn.Module,
     splits: Mapping[str, Split],
     recipe: Recipe,
     transform: training.Transform,
-    backbone: Backbone,
-    final: bool,
-    class_weights: Tensor | None = None,
     checkpoint: Path | None = None,
     others: Mapping[int, training.Transform] | None = None,
 ) -> Outcome:
@@ -458,12 +436,14 @@ def train_and_evaluate(
 
     With `others` the validation images are also evaluated as these transforms prepare them.
     """
+    train, final, balance = splits["train"], "test" in splits, None
+    if config.class_weight:
+        balance = training.balanced_weights(train.labels, len(data.classes))
     trained = training.train(
-        model, splits["train"], splits["validation"], recipe, transform, checkpoint, class_weights
+        model, train, splits["validation"], recipe, transform, checkpoint, balance
     )
-    model = trained.model
-    arrays = {"history": np.array(trained.history)}
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    arrays: dict[str, Any] = {"history": np.array(trained.history)}
     facts: dict[str, Any] = {
         "best epoch": trained.best + 1,
         "training seconds": round(trained.seconds[-1], 1),
@@ -474,25 +454,21 @@ def train_and_evaluate(
         "precision": str(settings.precision(settings.device())).removeprefix("torch."),
         "weights": asdict(backbone.source),
     }
-    for size, other in (others or {}).items():
-        logits = training.predict_logits(model, splits["validation"].images, other)
-        found = Predictions(logits, splits["validation"].labels.cpu())
-        facts[f"validation at {size} px"] = {"accuracy": found.accuracy, "loss": found.loss}
-    for name in splits if final else ("validation",):
-        images, truth = splits[name].images, splits[name].labels.cpu()
-        logits = training.predict_logits(model, images, transform)
-        found = Predictions(logits, truth)
+    ways = dict.fromkeys(splits if final else ["validation"], transform)
+    ways |= {f"validation at {size} px": other for size, other in (others or {}).items()}
+    for name, way in ways.items():
+        split = splits[name.split()[0]]
+        logits = training.predict_logits(model, split.images, way)
+        found = Predictions(logits, split.labels.cpu())
         facts[name] = {each: getattr(found, each) for each in MEASURES}
         arrays[f"{name} confusion"] = found.confusion
-        if name != "train" and final:
+        if final and name in ("validation", "test"):
             arrays[f"{name} logits"] = logits.numpy()
             smallest = np.min_scalar_type(logits.shape[1] - 1)  # uint8 up to 256 classes
-            arrays[f"{name} labels"] = truth.numpy().astype(smallest)
-            if images.ndim == 4:
-                mirrored = training.predict_logits(model, images.flip(3), transform)
+            arrays[f"{name} labels"] = found.labels.numpy().astype(smallest)
+            if split.images.ndim == 4:
+                mirrored = training.predict_logits(model, split.images.flip(3), way)
                 arrays[f"{name} mirrored logits"] = ((logits + mirrored) / 2).numpy()
-    if final and isinstance(model, SoftmaxRegression):
-        arrays |= {name: value.cpu().numpy() for name, value in model.state_dict().items()}
     return Outcome(arrays, facts)
 
 
@@ -516,28 +492,18 @@ def _probe_bar(config: LinearProbe, data: Dataset) -> AbstractContextManager[Non
 
 
 def _features(config: LinearProbe, data: Dataset, backbone: Backbone) -> dict[str, Split]:
-    images = splits_for(data, config.first, config.final)
     found = {
         name: Split(config.features.compute(backbone, split.images), split.labels.cpu())
-        for name, split in images.items()
+        for name, split in splits_for(data, config.first, config.final).items()
     }
     if config.split:  # the features of all training images, divided anew
-        both = [found.pop(name) for name in ("train", "validation")]
+        both = found["train"], found["validation"]
         features = torch.cat([split.images for split in both])
         truth = torch.cat([split.labels for split in both])
         held = validation_mask(truth, config.split)
-        for name, mask in {"train": ~held, "validation": held}.items():
-            found[name] = Split(features[mask], truth[mask])
+        found["train"] = Split(features[~held], truth[~held])
+        found["validation"] = Split(features[held], truth[held])
     return {name: split.to(settings.device()) for name, split in found.items()}
-
-
-def _new_layer(train: Split, data: Dataset) -> SoftmaxRegression:
-    return SoftmaxRegression(train.images, len(data.classes)).to(settings.device())
-
-
-def _class_weights(config: Experiment, train: Split, data: Dataset) -> Tensor | None:
-    balanced = config.class_weight is not None
-    return training.balanced_weights(train.labels, len(data.classes)) if balanced else None
 
 
 def _unchanged(inputs: Tensor, generator: torch.Generator | None, epoch: int) -> Tensor:
@@ -553,12 +519,11 @@ def _checkpoint(config: Finetune) -> Path:
 
 def accuracy_table(results: Mapping[str, Result], caption: str) -> Table:
     """Tabulate accuracy and loss on all three splits, one row per model."""
-    splits = ("train", "validation", "test")
     rows = [
-        (name, *(f"{result.accuracy(s):.2%} ({result.loss(s):.3f})" for s in splits))
+        (name, *(f"{result.accuracy(s):.2%} ({result.loss(s):.3f})" for s in SPLITS))
         for name, result in results.items()
     ]
-    return Table(pd.DataFrame(rows, columns=["model", *splits]), caption)
+    return Table(pd.DataFrame(rows, columns=["model", *SPLITS]), caption)
 
 
 def comparison_table(results: Mapping[str, Sequence[Result]], caption: str) -> Table:
@@ -567,12 +532,12 @@ def comparison_table(results: Mapping[str, Sequence[Result]], caption: str) -> T
     for name, seeds in results.items():
         facts = seeds[0].facts
         low, high = wilson_interval(mean_accuracy(seeds), len(seeds[0].predictions["test"].labels))
-        mirrored = next((name for name in seeds[0].predictions if name == "test mirrored"), "")
+        mirrored = [m.accuracy("test mirrored") for m in seeds if "test mirrored" in m.predictions]
         rows.append({
             "model": name,
             "test accuracy": f"{mean_accuracy(seeds):.2%}{spread(seeds)}",
             "95 % interval": f"{low:.2%} to {high:.2%}",
-            "with mirror averaging": f"{mean_accuracy(seeds, mirrored):.2%}" if mirrored else "-",
+            "with mirror averaging": f"{np.mean(mirrored):.2%}" if mirrored else "-",
             "training time": f"{np.mean([total_seconds(each) for each in seeds]) / 60:.0f} min",
             "trainable parameters": f"{facts['trainable parameters']:,}",
             "images per second": f"{facts['inputs per second']:.0f}",
@@ -604,7 +569,7 @@ def trials_table(trials: Mapping[str, Sequence[Result]], what: str, caption: str
 
 def computed_on(result: Result) -> str:
     """Write on what a model was trained."""
-    return ", ".join(result.facts[key] for key in WHERE)
+    return ", ".join(result.facts[key] for key in ("device", "processor", "precision"))
 
 
 def mean_accuracy(seeds: Sequence[Result], split: str = "test") -> float:
@@ -627,11 +592,10 @@ def spread(seeds: Sequence[Result]) -> str:
 
 def minutes_to(accuracy: float, seeds: Sequence[Result]) -> str:
     """Write after how many minutes of training seeds reach a validation accuracy, the mean."""
-    epochs = [np.flatnonzero(result.history[:, 3] >= accuracy) for result in seeds]
     reached = [
-        result.facts["seconds by epoch"][epoch[0]] / 60
-        for result, epoch in zip(seeds, epochs, strict=True)
-        if len(epoch)
+        result.facts["seconds by epoch"][epochs[0]] / 60
+        for result in seeds
+        if len(epochs := np.flatnonzero(result.history[:, 3] >= accuracy))
     ]
     took = f"after {np.mean(reached):.0f} min" if reached else "never"
     some = "" if len(reached) in (0, len(seeds)) else f" (in {len(reached)} of {len(seeds)} seeds)"
