@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-BATCHES, IMAGES_PER_BATCH = 6, 200
 SHAPES = (
     "disk", "ring", "square", "frame", "triangle", "cross", "bars", "pillars", "slope", "dots",
 )  # fmt: skip
@@ -19,12 +18,9 @@ HARD = 0.25  # share of images that are half another class, so that there are er
 def draw_cifar10() -> tuple[Tensor, Tensor]:
     """Draw images [1200, 3, 32, 32] and labels [1200]: six batches, the last for the test."""
     generator = np.random.default_rng(0)
-    images, labels = [], []
-    for _ in range(BATCHES):
-        drawn = generator.permutation(np.arange(IMAGES_PER_BATCH) % len(SHAPES))
-        images.append(torch.from_numpy(draw_shapes(drawn, generator)))
-        labels.append(torch.from_numpy(drawn).long())
-    return torch.cat(images), torch.cat(labels)
+    batches = [generator.permutation(np.arange(200) % len(SHAPES)) for _ in range(6)]
+    labels = np.concatenate(batches)
+    return torch.from_numpy(draw_shapes(labels, generator)), torch.from_numpy(labels)
 
 
 def draw_shapes(labels: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.uint8]:
