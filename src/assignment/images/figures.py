@@ -8,12 +8,12 @@ from itertools import cycle, zip_longest
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
 from torch import Tensor
-from torch.nn import functional
 
 from assignment.common.figures import GREY, PAGE_DPI, PALETTE, Figure, heatmap, new_figure, styled
 from assignment.images.cifar10 import Split
@@ -40,12 +40,13 @@ def class_examples(
     `augment` turns uint8 [N, 3, S, S] into float images of the same shape in [0, 1]. Where a class
     has fewer than six, so many of each are drawn.
     """
+    from torchvision.utils import make_grid  # a second that no other figure needs
+
     members = [(split.labels == k).nonzero()[:EACH, 0] for k in range(len(classes))]
     each = min(map(len, members))
     originals = split.images[torch.cat([some[:each] for some in members])]
     side = originals.shape[-1]
     gap = side // 16
-    pitch = side + gap
     figure = new_figure(
         7, 5.6 * max(len(classes), 3) / 10,
         f"{each} training images of each of the {len(classes)} classes; on the right "
@@ -55,12 +56,11 @@ def class_examples(
     left.set_title(f"as stored ({side} x {side} pixels)")
     right.set_title("the same, as a training step sees them")
     for axes, images in ((left, originals / 255), (right, augment(originals))):
-        padded = functional.pad(images.cpu(), (0, gap, 0, gap), value=1.0)  # white gaps
-        grid = padded.view(len(classes), each, 3, pitch, pitch).permute(0, 3, 1, 4, 2)
-        axes.imshow(grid.reshape(pitch * len(classes), -1, 3)[:-gap, :-gap].numpy())
+        grid = make_grid(images.cpu(), each, gap, pad_value=1.0)[:, gap:-gap, gap:-gap]
+        axes.imshow(grid.permute(1, 2, 0).numpy())
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
-    left.set_yticks([pitch * (k + 0.5) - gap / 2 for k in range(len(classes))], classes)
+    left.set_yticks([(side + gap) * (k + 0.5) - gap / 2 for k in range(len(classes))], classes)
     left.tick_params(length=0)
     left.grid(visible=False)
     return figure
@@ -163,13 +163,11 @@ def class_accuracies(predictions: ByModel, classes: Sequence[str], alt: str) -> 
     """Draw the accuracy of every class under each model, the hardest class at the bottom."""
     figure = new_figure(7, 3.2, alt)
     axes = figure.subplots()
-    accuracies = np.stack([predicted.class_accuracy for predicted in predictions.values()])
-    order = np.argsort(accuracies[0])
-    accuracies, rows = accuracies[:, order], range(len(order))
-    axes.hlines(rows, accuracies.min(0), accuracies.max(0), color="#bbbbbb", lw=2)
-    for model, values, marker in zip(predictions, accuracies, cycle(MARKERS), strict=False):
-        axes.plot(values, rows, marker, label=model)
-    axes.set_yticks(rows, [classes[k] for k in order])
+    found = {model: predicted.class_accuracy for model, predicted in predictions.items()}
+    shares = pd.DataFrame(found, classes).sort_values(next(iter(found)))
+    axes.hlines(shares.index, shares.min(axis=1), shares.max(axis=1), color="#bbbbbb", lw=2)
+    for model, marker in zip(shares, cycle(MARKERS), strict=False):
+        axes.plot(shares[model], shares.index, marker, label=model)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set(xlabel="accuracy on the test images of the class")
     figure.legend(loc="outside upper center", ncols=len(predictions))
