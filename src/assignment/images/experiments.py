@@ -197,7 +197,6 @@ class Result:
         return self.facts[split].get(name, np.nan)  # a record may be older than a measure
 
     def __repr__(self) -> str:
-        """One line."""
         shown = [f"{s} accuracy {self.accuracy(s):.2%}" for s in SPLITS[1:] if s in self.facts]
         return ", ".join([repr(self.run), *shown])
 

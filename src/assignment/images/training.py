@@ -193,9 +193,8 @@ class _TrainingState:
         self.inputs_per_epoch = self.per_epoch * min(recipe.batch, inputs)
         groups = parameter_groups(model, recipe)
         self.optimizer = SGD(groups, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
-        self.best_model = copy.deepcopy(model)
-        parts = {"model": model, "optimizer": self.optimizer, "best_model": self.best_model}
-        self.parts: dict[str, Any] = parts
+        self.parts: dict[str, Any] = {"model": model, "optimizer": self.optimizer}
+        self.best_model = self.parts["best_model"] = copy.deepcopy(model)
         self.step, self.saved, self.seconds, self.best, self.highest = 0, 0, 0.0, 0, -1.0
         self.history: list[tuple[float, ...]] = []
         self.ends: list[float] = []  # seconds at the end of each epoch
