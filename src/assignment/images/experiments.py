@@ -401,14 +401,9 @@ def _finetune(config: Finetune, data: Dataset) -> Outcome:
 def _label_audit(config: LabelAudit, models: Sequence[Predictions]) -> Outcome:
     evidence = labels.load()
     rejected = torch.isin(evidence.images, evidence.rejected)
-    return Outcome(
-        {
-            "counts": [list(labels.audit(found, evidence).values()) for found in models],
-            "images": evidence.images[rejected],
-            "others": evidence.others[rejected],
-            "votes": evidence.votes[rejected],
-        }
-    )
+    counts = [list(labels.audit(found, evidence).values()) for found in models]
+    told = {name: getattr(evidence, name)[rejected] for name in ("images", "others", "votes")}
+    return Outcome({"counts": counts, **told})
 
 
 def splits_for(data: Dataset, first: int | None = None, final: bool = False) -> dict[str, Split]:
