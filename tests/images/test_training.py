@@ -293,6 +293,10 @@ def test_the_seconds_of_training_add_up_without_those_of_validation(
     lambda path: path.write_bytes(b""),
     lambda path: path.write_bytes(path.read_bytes()[:-1]),
     lambda path: files.save_tensors(path, files.load_tensors(path) | {"momentum": 0.9}),
+    *[
+        lambda path, step=step: files.save_tensors(path, files.load_tensors(path) | {"step": step})
+        for step in (-1, 3, 9, 13)
+    ],
 ])  # fmt: skip
 def test_a_damaged_checkpoint_is_one_sentence(tmp_path: Path, harm: Any) -> None:
     path = tmp_path / "one.pt"

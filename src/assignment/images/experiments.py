@@ -231,14 +231,20 @@ def weights_notice() -> Notice:
 
 
 def linear_probe(
-    data: Dataset, features: FeatureSet | None = None, recipe: Recipe | None = None, **more: Any
+    data: Dataset,
+    features: FeatureSet | None = None,
+    recipe: Recipe | None = None,
+    network: str = resnet.DEFAULT,
+    class_weight: str | None = None,
+    **more: Any,
 ) -> Result:
     """Train a linear layer on frozen features, or load the run that did.
 
     Without a recipe it is `default_recipe`; `more` are the other fields of `LinearProbe`.
     """
     features, recipe = features or FeatureSet(), _shorten(recipe or default_recipe(data))
-    config = LinearProbe(**_inputs(data, **more), features=features, recipe=recipe)
+    inputs = _inputs(data, network, class_weight, **more)
+    config = LinearProbe(**inputs, features=features, recipe=recipe)
     return read_result(obtain(_linear_probe, config, data), data.classes)
 
 
@@ -276,17 +282,19 @@ def finetune(
     plan: Plan | None = None,
     first: int | None = None,
     final: bool = False,
-    **more: Any,
+    network: str = resnet.DEFAULT,
+    class_weight: str | None = None,
 ) -> Result:
-    """Train the network on images, or load the run that did.
+    """Train the network on images, or load the run that did; see `Finetune`.
 
-    Without a plan it is `default_plan`; `more` are the other fields of `Finetune`.
+    Without a plan it is `default_plan`.
     """
     plan = plan or default_plan(data)
     plan = replace(plan, recipe=_shorten(plan.recipe, most=3 if final else 1))
     if settings.mode() is Mode.SAMPLE and not final:
         first = min(first or SAMPLE_TRIAL, SAMPLE_TRIAL)
-    config = Finetune(**_inputs(data, first=first, **more), plan=plan, final=final)
+    inputs = _inputs(data, network, class_weight, first=first)
+    config = Finetune(**inputs, plan=plan, final=final)
     run = obtain(_finetune, config, data)
     if run.checksum:  # now that the run is kept its checkpoint is no longer needed
         _checkpoint(config).unlink(missing_ok=True)

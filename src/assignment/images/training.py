@@ -250,7 +250,9 @@ class _TrainingState:
 
     def load(self, path: Path) -> None:
         state = files.load_tensors(path, self.totals.device)
-        if state is None or state.keys() != {*self.numbers, *self.parts}:
+        known = state is not None and state.keys() == {*self.numbers, *self.parts}
+        first = len(state["history"]) * self.per_epoch if known else 0  # step of the last epoch
+        if not known or not first <= state["step"] <= min(first + self.per_epoch, self.steps):
             raise AssignmentError(
                 f"The checkpoint {files.display_path(path)} is damaged, or another version of this "
                 "code wrote it. Delete it to start over."
