@@ -3,6 +3,7 @@
 import io
 import re
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -40,25 +41,23 @@ def test_only_what_shows_the_sample_is_stamped(mode: str, monkeypatch: pytest.Mo
     assert (pixels(drawn) != pixels(plain)).any() == (mode == "sample")
 
 
-def test_a_notebook_gets_a_sharp_picture_with_its_words() -> None:
-    content, about = draw()._repr_mimebundle_()
-    assert content["text/plain"] == "Figure: what it shows"
-    assert about == {"image/png": {"width": 300, "height": 200, "alt": "what it shows"}}
-    assert pixels(draw()).shape == (400, 600, 3)
-
-
-def test_a_numbered_figure_has_its_caption_below(
+def test_a_notebook_gets_a_sharp_picture_with_its_words_and_a_numbered_caption(
     monkeypatch: pytest.MonkeyPatch, data_folder: Path
 ) -> None:
-    shown: list[dict[str, str]] = []
-    monkeypatch.setattr("IPython.display.display", lambda data, **_: shown.append(data))
+    display = Mock()
+    monkeypatch.setattr("IPython.display.display", display)
     monkeypatch.setenv("ASSIGNMENT_FIGURES", str(data_folder))
     figure = save_figure(draw(), "name")
     figure.alt = "what $ it shows"
     figure._ipython_display_()
     save_figure(figure, "name", number=3)._ipython_display_()
+    shown = [call.args[0] for call in display.call_args_list]
     assert ["image/png" in data for data in shown] == [True, True, False]
+    assert shown[0]["text/plain"] == "Figure: what $ it shows"
     assert shown[2]["text/markdown"] == r"**Figure 3.** what \$ it shows"
+    size = {"width": 300, "height": 200, "alt": "what $ it shows"}
+    assert display.call_args_list[0].kwargs["metadata"] == {"image/png": size}
+    assert pixels(draw()).shape == (400, 600, 3)
 
 
 def test_a_saved_figure_has_its_words_and_its_runs(

@@ -13,7 +13,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
-from assignment.common import code, files, runs
+from assignment.common import code, runs
 from assignment.common.runs import Outcome, Run, obtain, read_run, write_run
 from assignment.common.settings import PROJECT, AssignmentError
 
@@ -231,7 +231,7 @@ def test_a_run_that_cannot_be_locked_or_kept_is_returned_all_the_same(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     full = Mock(side_effect=OSError(28, "No space left on device"))
-    monkeypatch.setattr(files, "write_whole", full)
+    monkeypatch.setattr(runs, "write_whole", full)
     monkeypatch.setattr("filelock.FileLock.acquire", full)
     run = obtain(experiment, CONFIG)
     assert (run["count"], run.checksum) == (1, "")

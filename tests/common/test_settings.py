@@ -135,7 +135,7 @@ def test_a_path_may_be_text_and_lead_from_the_project(monkeypatch: Patch, tmp_pa
 
 def test_what_takes_a_path_takes_text(tmp_path: Path) -> None:
     name = str(tmp_path / "new" / "file")
-    assert files.write_if_possible(name, lambda file: file.write(b""))
+    assert files.write_if_possible(name, b"")
     assert files.sha256(name) == hashlib.sha256().hexdigest()
     assert files.display_path(name) == "file"
     remote = RemoteFile("file", (), hashlib.sha256().hexdigest(), 0)
@@ -153,9 +153,9 @@ def test_files_are_named_and_fingerprinted_the_same_everywhere(tmp_path: Path) -
 
 def test_a_file_is_whole_or_not_there(monkeypatch: Patch, tmp_path: Path, capsys: Any) -> None:
     path = tmp_path / "new" / "record"
-    assert files.write_if_possible(path, lambda file: file.write(b"old"))
+    assert files.write_if_possible(path, b"old")
     monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(errno.ENOSPC, "No space left")))
-    assert not files.write_if_possible(path, lambda file: file.write(b"half"))
+    assert not files.write_if_possible(path, b"half")
     assert capsys.readouterr().out == "record could not be kept (No space left); going on.\n"
     assert {p.name: p.read_bytes() for p in path.parent.iterdir()} == {"record": b"old"}
 

@@ -57,13 +57,17 @@ def test_render_writes_outputs_and_replaces_figures(project: Path) -> None:
     assert sources["finetune"] == code.fingerprint(experiments._finetune)
 
 
+def spoil_notebook(path: Path) -> None:
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")]), path)
+
+
 @pytest.mark.needs("git")
 @pytest.mark.parametrize(("mode", "spoil", "reason"), [
     ("", lambda root: (root / "notes.txt").write_text("unsaved"), "clean git tree.*:\n.*notes"),
     ("train", lambda root: None, "needs the recorded mode, this is train"),
     ("", lambda root: (root.parent / "empty.csv").write_text("1"), "official data"),
     ("", lambda root: (root / ".git").rename(root / "moved"), "clean git tree.*:\nfatal: not"),
-    ("", lambda root: (root / "build").touch(), "one stopped: NotADirectoryError"),
+    ("", lambda root: spoil_notebook(root / "notebooks" / "one.ipynb"), "one stopped: ZeroDiv"),
 ])  # fmt: skip
 def test_a_refused_or_failed_render_changes_nothing(
     mode: str, spoil: Any, reason: str, project: Path, monkeypatch: pytest.MonkeyPatch

@@ -6,7 +6,6 @@ The pinned SHA-256 decides: an unknown mirror can cost time, never correctness. 
 
 import os
 import re
-import shutil
 import socket
 import ssl
 import tarfile
@@ -16,7 +15,6 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from http.client import HTTPException, InvalidURL
 from pathlib import Path
 from typing import Any
@@ -272,7 +270,7 @@ class Archive:
             read: Any = getattr(opened, "open" if zipped else "extractfile")
             for name in names:
                 with read(f"{self.folder}/{name}") as member:
-                    write_whole(folder / name, partial(shutil.copyfileobj, member))
+                    write_whole(folder / name, member.read())
 
 
 @contextmanager

@@ -46,15 +46,12 @@ class Figure(MatplotlibFigure):
         self.savefig(stream, format="png", dpi=2 * PAGE_DPI, metadata=words)
         return stream.getvalue()
 
-    def _repr_mimebundle_(self, **_: object) -> tuple[dict[str, object], dict[str, object]]:
-        width, height = (round(inches * PAGE_DPI) for inches in self.get_size_inches())
-        size = {"width": width, "height": height, "alt": self.alt}
-        return {"image/png": self.png(), "text/plain": f"Figure: {self.alt}"}, {"image/png": size}
-
     def _ipython_display_(self) -> None:
         from IPython.display import display  # there where it is called
 
-        picture, size = self._repr_mimebundle_()
+        width, height = (round(inches * PAGE_DPI) for inches in self.get_size_inches())
+        size = {"image/png": {"width": width, "height": height, "alt": self.alt}}
+        picture = {"image/png": self.png(), "text/plain": f"Figure: {self.alt}"}
         display(picture, metadata=size, raw=True)  # type: ignore[no-untyped-call]
         if self.number:
             caption = f"**Figure {self.number}.** {self.alt}".replace("$", r"\$")
@@ -71,8 +68,7 @@ def save_figure(
     """
     figure.number = number
     figure.records = ", ".join(sorted({f"{run.name} {run.checksum[:16]}" for run in made_from}))
-    path = settings.figures_folder() / f"{name}.png"
-    write_if_possible(path, lambda file: file.write(figure.png()))
+    write_if_possible(settings.figures_folder() / f"{name}.png", figure.png())
     return figure
 
 

@@ -7,12 +7,12 @@ Whatever a run leaves behind (a record, a checkpoint, a piece of a cache) goes t
 import hashlib
 import io
 import os
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
+from uuid import uuid4
 
 import torch
 
@@ -62,27 +62,25 @@ def sha256(path: AnyPath) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_whole(path: AnyPath, write: Callable[[BinaryIO], object]) -> None:
+def write_whole(path: AnyPath, content: bytes) -> None:
     """Write a file under a temporary name of its own, flush it to the disk, then rename it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".part", dir=path.parent)
+    part = path.with_name(f"{path.name}.{uuid4().hex}.part")
     try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
+        with part.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(part, 0o644)  # mkstemp lets nobody else read it
-        os.replace(part, path)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)  # it is there only where one of these failed
 
 
-def write_if_possible(path: AnyPath, write: Callable[[BinaryIO], object]) -> bool:
+def write_if_possible(path: AnyPath, content: bytes) -> bool:
     """Write a file whole; where the disk is full or the folder read-only, say so and go on."""
     try:
-        write_whole(path, write)
+        write_whole(path, content)
     except OSError as error:
         report(f"{display_path(path)} could not be kept ({error.strerror or error}); going on.")
         return False
@@ -92,7 +90,7 @@ def write_if_possible(path: AnyPath, write: Callable[[BinaryIO], object]) -> boo
 def save_tensors(path: Path, tensors: object) -> bool:
     """Write tensors behind a checksum of them and of the file's name; see `write_if_possible`."""
     torch.save(tensors, buffer := io.BytesIO())
-    return write_if_possible(path, lambda file: file.write(_sealed(path, buffer.getvalue())))
+    return write_if_possible(path, _sealed(path, buffer.getvalue()))
 
 
 def load_tensors(path: Path, on: torch.device | None = None) -> Any:

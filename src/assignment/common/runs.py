@@ -13,10 +13,9 @@ import os
 import platform
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ import torch
 from filelock import FileLock
 
 from assignment.common import code, settings
-from assignment.common.files import AnyPath, display_path, write_if_possible, write_whole
+from assignment.common.files import AnyPath, display_path, write_whole
 from assignment.common.settings import PROJECT, AssignmentError, Mode, report
 
 RECORDS = PROJECT / "data" / "records"
@@ -104,19 +103,27 @@ def changed_fields(config: Any) -> Any:
 def obtain(experiment: Callable[..., Outcome], config: Any, *inputs: Any) -> Run:
     """Return a kept run or a new one; the inputs are in the config by their fingerprints."""
     asked = request(experiment, config)
-    if _only_kept.get() and not _find(asked):
+    if kept := find(asked):
+        _tell_of_other_code(kept, code.fingerprint(experiment))
+        return kept
+    if _only_kept.get():
         raise NotRunError(f"{asked.experiment} has not been run.")
     if settings.mode() is Mode.SAMPLE:
         return _compute(asked, experiment, config, *inputs)
-    if kept := _find(asked):
-        _tell_of_other_code(kept, code.fingerprint(experiment))
-        return kept
-    with _alone(runs_folder() / f"{asked.name}.lock"):
-        if kept := _find(asked):  # another process has done it meanwhile
+    with ExitStack() as held:
+        with suppress(OSError):  # where no lock can be had, it goes on without
+            runs_folder().mkdir(parents=True, exist_ok=True)
+            held.enter_context(FileLock(runs_folder() / f"{asked.name}.lock"))
+        if kept := find(asked):  # another process has done it meanwhile
             return kept
         if settings.mode() is Mode.RECORDED:
             _announce(asked)
-        return write_run(_compute(asked, experiment, config, *inputs), runs_folder())
+        run = _compute(asked, experiment, config, *inputs)
+        try:
+            return write_run(run, runs_folder())
+        except OSError as error:
+            report(f"{run.name} could not be kept ({error.strerror or error}); going on.")
+            return run
 
 
 def request(experiment: Callable[..., object], config: Any) -> Run:
@@ -126,7 +133,7 @@ def request(experiment: Callable[..., object], config: Any) -> Run:
     return Run(experiment.__name__.lstrip("_"), json.loads(_canonical(asked)), {}, {})
 
 
-def _find(asked: Run) -> Run | None:
+def find(asked: Run) -> Run | None:
     """Return the kept run, a fresh one before a committed one; in train mode there is none."""
     if settings.mode() is Mode.RECORDED:
         for folder in (runs_folder(), RECORDS):
@@ -149,19 +156,6 @@ def _compute(asked: Run, experiment: Callable[..., Outcome], config: Any, *input
     return replace(asked, arrays=arrays, facts=json.loads(_canonical(facts)))
 
 
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Wait for another process that does the same run; where no lock can be had, go on without."""
-    held = FileLock(lock)
-    with suppress(OSError):
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        held.acquire()
-    try:
-        yield
-    finally:
-        held.release()
-
-
 # --- files ----------------------------------------------------------------------------------------
 
 
@@ -170,22 +164,17 @@ def runs_folder() -> Path:
     return settings.data_folder() / "runs"
 
 
-def write_run(run: Run, folder: AnyPath, must: bool = False) -> Run:
-    """Write the numbers, then their description: a run is whole once its .json is there.
-
-    Where the disk is full or the folder read-only one line says so, unless the run `must` be kept.
-    """
-    stream = io.BytesIO()
-    np.savez_compressed(stream, allow_pickle=False, **run.arrays)
+def write_run(run: Run, folder: AnyPath) -> Run:
+    """Write the numbers, then their description: a run is whole once its .json is there."""
+    numbers = io.BytesIO()
+    np.savez_compressed(numbers, allow_pickle=False, **run.arrays)
     about = {"experiment": run.experiment, "config": run.config, "facts": run.facts}
-    checksum = _checksum(about, stream.getvalue())
-    text = json.dumps(about | {"checksum": checksum}, indent=1, sort_keys=True, allow_nan=False)
-    write = write_whole if must else write_if_possible
-    parts = {".npz": stream.getvalue(), ".json": f"{text}\n".encode()}
-    for ending, content in parts.items():
-        if write(Path(folder) / f"{run.name}{ending}", methodcaller("write", content)) is False:
-            return run
-    return replace(run, checksum=checksum)
+    whole = replace(run, checksum=_checksum(about, numbers.getvalue()))
+    about["checksum"] = whole.checksum
+    text = json.dumps(about, indent=1, sort_keys=True, allow_nan=False)
+    write_whole(Path(folder) / f"{run.name}.npz", numbers.getvalue())
+    write_whole(Path(folder) / f"{run.name}.json", f"{text}\n".encode())
+    return whole
 
 
 def read_run(path: AnyPath) -> Run:
@@ -229,7 +218,7 @@ def promote(stand_ins: Collection[str]) -> list[str]:
     What was computed on other data than the records stays where it is. Runs with weights of one of
     the checksums `stand_ins` answer the default request, and go on naming the file they used.
     """
-    fresh = [read_run(path) for path in sorted(runs_folder().glob("*.json"))]
+    fresh = read_all("*", runs_folder())
     for run in fresh:
         made_by = run.facts["code"]
         if made_by == "unknown" or made_by.endswith("-changed"):
@@ -248,7 +237,7 @@ def promote(stand_ins: Collection[str]) -> list[str]:
             record = RECORDS / f"{replace(run, config=config).name}.json"
             if record.is_file() and read_run(record).facts["weights"]["origin"] == "official":
                 continue  # it stays in data/runs/: nothing goes before the official weights
-        kept.append(write_run(replace(run, config=config), RECORDS, must=True).name)
+        kept.append(write_run(replace(run, config=config), RECORDS).name)
         for ending in (".json", ".npz", ".lock"):
             (runs_folder() / f"{run.name}{ending}").unlink(missing_ok=True)
     return kept
@@ -285,7 +274,7 @@ def _shown(leaves: Mapping[str, str], place: str) -> str:
 
 def rendered_with() -> dict[str, str]:
     """Return the fingerprint of each experiment's code when the notebooks were last rendered."""
-    path = RECORDS / SOURCES
+    path = settings.named_path("ASSIGNMENT_SOURCES") or RECORDS / SOURCES  # `make render` names it
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 

@@ -7,9 +7,6 @@ promotes fresh runs to records; `html` and `pdf` write the pages.
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
-from operator import methodcaller
 
 from assignment.common import code, runs, settings
 from assignment.common.files import display_path, write_whole
@@ -40,10 +37,15 @@ def render() -> None:
 
     fresh = PROJECT / "build" / "rendered"
     shutil.rmtree(fresh, ignore_errors=True)
-    environment = {"TQDM_DISABLE": "1", "ASSIGNMENT_FIGURES": str(fresh / "figures")}
-    with _sources_of_now():
-        for path in sorted((PROJECT / "notebooks").glob("*.ipynb")):
-            execute(path, fresh / "notebooks" / path.name, environment)
+    sources = fresh / runs.RECORDS.relative_to(PROJECT) / runs.SOURCES
+    write_whole(sources, json.dumps(_sources_of_now(), indent=1, sort_keys=True).encode() + b"\n")
+    environment = {
+        "TQDM_DISABLE": "1",
+        "ASSIGNMENT_FIGURES": str(fresh / "figures"),
+        "ASSIGNMENT_SOURCES": str(sources),
+    }
+    for path in sorted((PROJECT / "notebooks").glob("*.ipynb")):
+        execute(path, fresh / "notebooks" / path.name, environment)
     (fresh / "figures" / "readme.png").write_bytes(figures.readme_picture().png())
     for figure in (PROJECT / "figures").glob("0*.png"):  # the benchmark draws its own
         figure.unlink()
@@ -52,27 +54,10 @@ def render() -> None:
     report("Rendered. `git diff --stat` shows what changed.")
 
 
-@contextmanager
-def _sources_of_now() -> Iterator[None]:
-    """Write which code each experiment has now; where rendering fails it is as it was before."""
-    path = runs.RECORDS / runs.SOURCES
-    before = path.read_bytes() if path.is_file() else None
-    names = {record.stem.rpartition("-")[0] for record in runs.RECORDS.glob("*-*.json")}
-    found = {
-        name: code.fingerprint(vars(room)[f"_{name}"])
-        for name in names
-        for room in (image_experiments, movie_experiments)
-        if f"_{name}" in vars(room)
-    }
-    text = json.dumps(found, indent=1, sort_keys=True)
-    write_whole(path, methodcaller("write", f"{text}\n".encode()))
-    try:
-        yield
-    except BaseException:
-        path.unlink()
-        if before is not None:
-            path.write_bytes(before)
-        raise
+def _sources_of_now() -> dict[str, str]:
+    rooms = vars(image_experiments) | vars(movie_experiments)
+    recorded = {run.stem.rpartition("-")[0] for run in runs.RECORDS.glob("*-*.json")}
+    return {name: code.fingerprint(rooms[f"_{name}"]) for name in recorded if f"_{name}" in rooms}
 
 
 def keep() -> None:
