@@ -30,18 +30,16 @@ def fingerprint(function: Callable[..., object]) -> str:
 
     Docstrings, lines of comment and what the rooms share (files, progress, ...) do not count.
     """
-    room, digest = function.__module__.rpartition(".")[0], hashlib.sha256()
-    known, todo = {function}, [function]
-    while todo:
-        code, names = _code_and_names(each := todo.pop(0))
+    room, digest, found = function.__module__.rpartition(".")[0], hashlib.sha256(), [function]
+    for each in found:  # which grows on the way
+        code, names = _code_and_names(each)
         digest.update(code.encode())
         scope = vars(sys.modules[each.__module__])
         scopes = [scope, *(vars(m) for m in scope.values() if inspect.ismodule(m))]
-        for found in (part[name] for name in sorted(names) for part in scopes if name in part):
-            inside = str(getattr(found, "__module__", "")).startswith(f"{room}.")
-            if inside and (inspect.isfunction(found) or inspect.isclass(found)):
-                todo += [found] if found not in known else []
-                known.add(found)
+        for one in (part[name] for name in sorted(names) for part in scopes if name in part):
+            inside = str(getattr(one, "__module__", "")).startswith(f"{room}.")
+            if inside and (inspect.isfunction(one) or inspect.isclass(one)) and one not in found:
+                found.append(one)
     return digest.hexdigest()[:16]
 
 
