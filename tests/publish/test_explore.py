@@ -158,7 +158,7 @@ def test_a_fresh_run_goes_before_its_record(
     record = readme.kept("finetune", final=True)[0]
     logits = {"test logits": -record["test logits"]}
     fresh = replace(record, arrays={**record.arrays, **logits})
-    runs.write_run(fresh, runs.runs_folder(), must=True)
+    runs.write_run(fresh, runs.runs_folder())
     _, tuned = explore._models(cifar10.Dataset(*[None] * 5))  # type: ignore[arg-type]
     assert (tuned.logits.numpy() == logits["test logits"]).all()
 

@@ -12,9 +12,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +21,16 @@ import torch
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from assignment.common import progress, runs, settings
+from assignment.common import runs, settings
 from assignment.common.download import Archive
-from assignment.common.runs import Outcome, obtain
 from assignment.common.settings import SAMPLE_WARNING, AssignmentError, Mode, report
-from assignment.images import cifar10, experiments, labels
+from assignment.images import cifar10, experiments, labels, resnet
 from assignment.images.cifar10 import Dataset
 from assignment.images.linear import FeatureSet
 from assignment.images.predictions import Predictions
 from assignment.movies import embedding, movielens, recommend
 from assignment.movies.experiments import Study
-from assignment.movies.movielens import Likes, MovieLens
+from assignment.movies.movielens import MovieLens
 from assignment.publish import readme
 
 FOLDER = Path(__file__).with_suffix("")  # the pages' HTML, CSS and JavaScript
@@ -47,13 +44,19 @@ ACROSS = 32  # images in a row of the sprite
 
 
 def build(folder: Path) -> list[Path]:
-    """Write both pages; return their paths."""
+    """Write both pages, of the sample where the data are absent; return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    made = []
+    made, asked = [], settings.mode()
     for name, (archive, gather) in PAGES.items():
-        with _sample_if_absent(archive):
-            made.append(folder / f"{name}.html")
-            made[-1].write_text(_write_page(name, gather()), encoding="utf-8")
+        try:
+            archive.source(settings.data_folder() / archive.folder)
+        except AssignmentError as error:
+            os.environ["ASSIGNMENT_MODE"] = Mode.SAMPLE
+            if asked is not Mode.SAMPLE:
+                report(f"{error}\nThe page of {archive.name} is built from the {SAMPLE_WARNING}.")
+        made.append(folder / f"{name}.html")
+        made[-1].write_text(_write_page(name, gather()), encoding="utf-8")
+        os.environ["ASSIGNMENT_MODE"] = asked
     return made
 
 
@@ -102,47 +105,21 @@ def film_data() -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class Floors:
-    """The lowest cost in each dimension, and the ten nearest films at it."""
-
-    likes: str  # fingerprint
-    mapped: str  # fingerprint of the films asked about
-    dims: tuple[int, ...] = DIMENSIONS
-
-
 def _training(
     data: MovieLens, threshold: float, mapped: np.ndarray, ids: np.ndarray
 ) -> dict[str, Any]:
     """Return the predicted step and, for each dimension, the floor and the ten of mapped films."""
-    liked = movielens.build_likes(data, threshold)
-    config = Floors(liked.fingerprint, hashlib.sha256(mapped.astype("<i8").tobytes()).hexdigest())
-    run = obtain(_floors, config, data, liked, mapped)
-    tens = np.where(run["tens"] > 0, np.searchsorted(ids, run["tens"]), NOBODY)
-    found = zip(config.dims, run["values"].tolist(), tens, strict=True)
-    return {
-        "threshold": threshold,
-        "step": embedding.largest_stable_step(liked),
-        "floors": {dim: {"value": value, "tens": _pack(ten, "<u2")} for dim, value, ten in found},
-    }
-
-
-def _floors(config: Floors, data: MovieLens, liked: Likes, mapped: np.ndarray) -> Outcome:
-    """Find the floors, values [dims], and their lists, tens [dims, mapped, 10]; 0 is no film."""
-    known = np.isin(mapped, liked.movies[_has_colikes(liked)])
-    tens = np.zeros((len(config.dims), len(mapped), 10), dtype=np.int32)
-    values = []
-    with progress.bar("floors", len(config.dims)):
-        for k, dim in enumerate(config.dims):
-            best = embedding.find_floor(liked, dim)
-            values.append(best.value)
-            tens[k, known] = recommend.by_cosine(data, liked, best.vectors).top(mapped[known])
-    return Outcome({"values": values, "tens": tens})
-
-
-def _has_colikes(liked: Likes) -> np.ndarray:
-    together = liked.matrix[np.asarray(liked.matrix.sum(axis=1)).ravel() > 1]
-    return np.asarray(together.sum(axis=0)).ravel() > 0
+    liked, floors = movielens.build_likes(data, threshold), {}
+    for dim in DIMENSIONS:
+        best = embedding.find_floor(liked, dim)
+        # A film without co-likes has no direction, and so no neighbours.
+        known = np.isin(mapped, liked.movies[best.vectors.any(axis=1)])
+        tens = np.full((len(mapped), 10), NOBODY)
+        found = recommend.by_cosine(data, liked, best.vectors).top(mapped[known])
+        tens[known] = np.searchsorted(ids, found)
+        floors[dim] = {"value": best.value, "tens": _pack(tens, "<u2")}
+    step = embedding.largest_stable_step(liked)
+    return {"threshold": threshold, "step": step, "floors": floors}
 
 
 def error_data() -> dict[str, Any]:
@@ -185,23 +162,16 @@ def _models(data: Dataset) -> list[Predictions]:
         frozen = experiments.linear_probe(data, FeatureSet(), recipe, final=True)
         results = [frozen, experiments.finetune(data, experiments.IMPATIENT, final=True)]
     else:
-        results = []
-        for name in ("linear_probe", "finetune"):
-            record = readme.kept(name, final=True)[0]
-            fresh = runs.runs_folder() / f"{record.name}.json"
-            run = runs.read_run(fresh) if fresh.is_file() else record
-            results.append(experiments.read_result(run))
+        records = [readme.kept(name, final=True)[0] for name in ("linear_probe", "finetune")]
+        results = [experiments.read_result(runs.find(record) or record) for record in records]
     return [result.predictions["test"] for result in results]
 
 
 def _draw_sprite(images: torch.Tensor) -> str:
     """Put images [N, 3, 32, 32] side by side in one PNG, as text."""
-    rows = -(-len(images) // ACROSS)
-    sheet = np.zeros((rows * ACROSS, 32, 32, 3), dtype=np.uint8)
-    sheet[: len(images)] = images.permute(0, 2, 3, 1).numpy()
-    grid = sheet.reshape(rows, ACROSS, 32, 32, 3).swapaxes(1, 2).reshape(rows * 32, -1, 3)
+    grid = resnet.import_torchvision().utils.make_grid(images, nrow=ACROSS, padding=0)
     file = io.BytesIO()
-    Image.fromarray(grid).save(file, "PNG", optimize=True)
+    Image.fromarray(grid.permute(1, 2, 0).numpy()).save(file, "PNG", optimize=True)
     return base64.b64encode(file.getvalue()).decode()
 
 
@@ -209,22 +179,6 @@ PAGES: dict[str, tuple[Archive, Callable[[], dict[str, Any]]]] = {
     "films": (movielens.ARCHIVE, film_data),
     "errors": (cifar10.ARCHIVE, error_data),
 }
-
-
-@contextmanager
-def _sample_if_absent(archive: Archive) -> Iterator[None]:
-    """Where an archive is not on this machine, compute on the sample, and say so."""
-    before = os.environ.get("ASSIGNMENT_MODE", "")
-    if settings.mode() is not Mode.SAMPLE:
-        try:
-            archive.source(settings.data_folder() / archive.folder)
-        except AssignmentError as error:
-            report(f"{error}\nThe page of {archive.name} is built from the {SAMPLE_WARNING}.")
-            os.environ["ASSIGNMENT_MODE"] = Mode.SAMPLE
-    try:
-        yield
-    finally:
-        os.environ["ASSIGNMENT_MODE"] = before
 
 
 def _pack(numbers: ArrayLike, dtype: str) -> str:
