@@ -160,11 +160,11 @@ def test_a_file_is_whole_or_not_there(monkeypatch: Patch, tmp_path: Path, capsys
     assert {p.name: p.read_bytes() for p in path.parent.iterdir()} == {"record": b"old"}
 
 
-def test_the_description_says_of_each_source_whether_it_is_official() -> None:
+def test_the_tables_say_of_each_source_whether_it_is_official() -> None:
     settings.seed_everything(7)
-    here = tables.describe_setup(Source("things", "official", "checked", "ab" * 32))
-    assert here.sources.frame.iloc[0].tolist() == ["things", "official", "checked", "ab" * 8]
-    machine = dict(here.machine.frame.itertuples(index=False))
+    found = tables.sources_table(Source("things", "official", "checked", "ab" * 32)).frame
+    assert found.iloc[0].tolist() == ["things", "official", "checked", "ab" * 8]
+    machine = dict(tables.machine_table().frame.itertuples(index=False))
     assert (machine["mode"], machine["seed (Python, numpy, torch)"]) == ("recorded", "7")
     assert machine["torch"] == torch.__version__.split("+")[0]
     assert settings.version_of("no-such-package-anywhere") == "not installed"

@@ -69,14 +69,6 @@ class Summary(ABC):
 
 
 @dataclass(frozen=True)
-class Description:
-    """The two tables every notebook opens with: this machine, and what was read on it."""
-
-    machine: Table
-    sources: Table
-
-
-@dataclass(frozen=True)
 class Notice:
     """A text, and what a notebook shows in its place, by MIME type."""
 
@@ -119,13 +111,19 @@ def answers_table(rows: Mapping[str, Sequence[tuple[str, Callable[[], str]]]]) -
 def banner() -> Notice:
     """State in words how the numbers below come about; the sample's banner is a heading."""
     text = f"Mode: {mode()} ({MODE_MEANING[mode()]})"
-    line = html.escape(text)
-    sample = mode() is Mode.SAMPLE
-    return Notice(text, {"text/html": f"<h2>{line}</h2>" if sample else f"<p><em>{line}</em></p>"})
+    shown = "<h2>{}</h2>" if mode() is Mode.SAMPLE else "<p><em>{}</em></p>"
+    return Notice(text, {"text/html": shown.format(html.escape(text))})
 
 
-def describe_setup(*sources: Source) -> Description:
-    """Describe this machine, and each dataset and the weights: official or not."""
+def sources_table(*sources: Source) -> Table:
+    """Tabulate datasets and weights, and whether they are the official ones."""
+    rows = [(s.what, s.origin, s.detail, s.sha256[:16] or "-") for s in sources]
+    columns = ["what", "origin", "how we know", "SHA-256 begins"]
+    return Table(pd.DataFrame(rows, columns=columns), "Data and weights")
+
+
+def machine_table() -> Table:
+    """Tabulate what this notebook runs on, and with."""
     on = device()
     device_name = torch.cuda.get_device_name(on) if on.type == "cuda" else platform.machine()
     rows = {
@@ -138,9 +136,4 @@ def describe_setup(*sources: Source) -> Description:
         "seed (Python, numpy, torch)": str(torch.initial_seed()),
     }
     rows |= {name: version_of(name) for name in ("torch", "torchvision", "numpy", "pandas")}
-    machine = pd.DataFrame({"what": rows.keys(), "here": rows.values()})
-    listed = pd.DataFrame(
-        [(s.what, s.origin, s.detail, s.sha256[:16] or "-") for s in sources],
-        columns=["what", "origin", "how we know", "SHA-256 begins"],
-    )
-    return Description(Table(machine, "This machine"), Table(listed, "Data and weights"))
+    return Table(pd.DataFrame(rows.items(), columns=["what", "here"]), "This machine")
