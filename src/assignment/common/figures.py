@@ -83,12 +83,3 @@ def new_figure(width: float, height: float, alt: str) -> Figure:
             color="black", alpha=0.12, weight="bold", zorder=100,
         )  # fmt: skip
     return figure
-
-
-def heatmap(axes: Any, numbers: Any, **how: Any) -> None:
-    """Draw a table of numbers as coloured squares with seaborn."""
-    import seaborn as sns  # a second that only two figures need
-
-    sns.heatmap(numbers, ax=axes, square=True, annot=True, **how)
-    axes.tick_params(length=0, labelsize=7.5)
-    axes.grid(visible=False)

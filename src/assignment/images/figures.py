@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
 from torch import Tensor
 
-from assignment.common.figures import GREY, PAGE_DPI, PALETTE, Figure, heatmap, new_figure, styled
+from assignment.common.figures import GREY, PAGE_DPI, PALETTE, Figure, new_figure, styled
 from assignment.images.cifar10 import Split
 from assignment.images.predictions import (
     BINS,
@@ -144,15 +144,20 @@ def reliability_diagram(predictions: Mapping[str, ByModel], alt: str) -> Figure:
 @styled
 def confusion_matrices(predictions: ByModel, classes: Sequence[str], alt: str) -> Figure:
     """Draw the errors of each model by true and predicted class; the diagonal is left out."""
+    from seaborn import heatmap  # a second that only this figure needs
+
     figure = new_figure(7, 4.4, alt)
     panels = figure.subplots(1, len(predictions), sharey=True, squeeze=False)[0]
     diagonal = np.eye(len(classes), dtype=bool)
     errors = [np.where(diagonal, 0, predicted.confusion) for predicted in predictions.values()]
     for axes, model, counts in zip(panels, predictions, errors, strict=True):
         heatmap(
-            axes, counts, mask=diagonal, fmt="d", annot_kws={"size": 6.5}, cmap="Blues", cbar=False,
-            vmin=0, vmax=np.max(errors), xticklabels=classes, yticklabels=classes, linewidths=0.3,
+            counts, ax=axes, mask=diagonal, square=True, cmap="Blues", vmin=0, vmax=np.max(errors),
+            annot=True, fmt="d", annot_kws={"size": 6.5}, cbar=False, linewidths=0.3,
+            xticklabels=classes, yticklabels=classes,
         )  # fmt: skip
+        axes.tick_params(length=0, labelsize=7.5)
+        axes.grid(visible=False)
         axes.set(title=f"{model}: {counts.sum():,} errors", xlabel="predicted")
     panels[0].set_ylabel("true")
     return figure
