@@ -14,6 +14,8 @@ from assignment.common import runs, settings
 from assignment.common.settings import AssignmentError
 from assignment.common.tables import anchor
 from assignment.images import predictions
+from assignment.images.answers import accuracy
+from assignment.images.experiments import read_result
 from assignment.publish import figures, readme
 from tests.test_notebooks import NOTEBOOKS, SECTIONS
 
@@ -121,9 +123,9 @@ def test_seeds_are_averaged_and_the_latest_version_counts(monkeypatch: pytest.Mo
     assert readme.kept("finetune", final=True) == [found["first"], found["second"]]
     mean = (first.facts["test"]["accuracy"] + 0.1) / 2
     low, high = predictions.wilson_interval(mean, 10_000)
-    said = readme._accuracy(readme.kept("finetune"))
+    said = accuracy([*map(read_result, readme.kept("finetune"))])
     assert re.match(rf"\*\*{mean:.2%}\*\* ± [\d.]+ \(2 seeds\) of", said)
-    assert said.endswith(f"(95 % interval {low:.2%} to {high:.2%})")
+    assert said.endswith(f"(95 % interval over images {low:.2%} to {high:.2%})")
     newer = replace(first, config={**first.config, "version": 2})
     monkeypatch.setattr(runs, "read_all", lambda _: [*found.values(), newer])
     assert readme.kept("finetune") == [newer]

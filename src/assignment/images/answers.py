@@ -15,6 +15,14 @@ from assignment.images.predictions import Predictions
 from assignment.images.training import Recipe
 
 
+def accuracy(results: Sequence[Result]) -> str:
+    """Tell the mean test accuracy of seeds, its spread and an interval."""
+    mean, images = ex.mean_accuracy(results), len(results[0].predictions["test"].labels)
+    low, high = predictions.wilson_interval(mean, images)
+    interval = f"95 % interval over images {low:.2%} to {high:.2%}"
+    return f"**{mean:.2%}**{ex.spread(results)} of the test images ({interval})"
+
+
 def answers(
     data: Dataset,
     features: FeatureSet,
@@ -31,12 +39,6 @@ def answers(
 
     def tuned() -> list[Result]:
         return [ex.finetune(data, plan.vary(seed=seed), final=True) for seed in seeds]
-
-    def accuracy(results: Sequence[Result]) -> str:
-        mean, images = ex.mean_accuracy(results), len(results[0].predictions["test"].labels)
-        low, high = predictions.wilson_interval(mean, images)
-        interval = f"95 % interval over images {low:.2%} to {high:.2%}"
-        return f"**{mean:.2%}**{ex.spread(results)} of the test images ({interval})"
 
     def surest_error(found: Predictions) -> str:
         image = predictions.most_confident(found, ~found.correct, 1)[0]

@@ -15,7 +15,7 @@ def readme_picture() -> Figure:
     """Draw a strip of test images with their predictions above the recall of every method."""
     tuned, splits = kept("finetune", final=True)[0], kept("held_out")
     found, data = read_result(tuned).predictions["test"], cifar10.load()
-    recall = dict(sorted(recall_by_method(splits).items(), key=lambda one: one[1]))
+    recall = dict(reversed(recall_by_method(splits).items()))
     worst, *_, best = recall
     figure = new_figure(
         7, 4.3, "Above: the finetuned network's most confident right prediction for each of "

@@ -5,6 +5,8 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ from assignment.common import runs
 from assignment.common.files import AnyPath
 from assignment.common.runs import Run
 from assignment.common.settings import PROJECT, AssignmentError
-from assignment.images import predictions, resnet
-from assignment.images.experiments import mean_accuracy, minutes_to, read_result, spread
+from assignment.images import resnet
+from assignment.images.answers import accuracy
+from assignment.images.experiments import mean_accuracy, minutes_to, read_result
+from assignment.movies.experiments import pool_splits
 
 PAGES = ("README.md", "tests/README.md", "data/README.md")
 MATTER = {  # rows of the benchmark: those against these
@@ -55,7 +59,7 @@ def with_records(text: str) -> str:
 def first_sentence() -> str:
     """Return what came out of both questions."""
     frozen, tuned = (
-        mean_accuracy([read_result(run) for run in kept(name, final=True)])
+        mean_accuracy([*map(read_result, kept(name, final=True))])
         for name in ("linear_probe", "finetune")
     )
     recall = recall_by_method(kept("held_out"))
@@ -73,6 +77,7 @@ def results() -> list[list[str]]:
     frozen, tuned = kept("linear_probe", final=True), kept("finetune", final=True)
     descent, floor = kept("descent", optimiser="nesterov")[:1], kept("floor", keep_vectors=True)
     held_out = kept("held_out")
+    accuracies = [accuracy([*map(read_result, seeds)]) for seeds in (frozen, tuned)]
     plan = tuned[0].config["plan"]
     sizes = " and ".join(map(str, dict.fromkeys(plan["sizes"])))
     finetuning = f"the network finetuned, {sizes} px, {plan['recipe']['epochs']} epochs"
@@ -80,8 +85,8 @@ def results() -> list[list[str]]:
     recall = recall_by_method(held_out)
     first, *others = (f"{name} {recall[name]:.3f}" for name in METHODS if name in recall)
     return [
-        _row("1.2a", "frozen features, one linear layer", _accuracy(frozen), frozen),
-        _row("1.3a", finetuning, _accuracy(tuned), tuned),
+        _row("1.2a", "frozen features, one linear layer", accuracies[0], frozen),
+        _row("1.3a", finetuning, accuracies[1], tuned),
         _row("2.2", "gradient descent with Nesterov momentum, d = 50, 1,000 steps", above, descent),
         _row("2.7", "recall@10 of hidden likes", f"**{first}** ({'; '.join(others)})", held_out),
     ]
@@ -108,8 +113,8 @@ def speed_table(measured: Run | None = None) -> str:
         f"{size['process at most MiB'] / 1024:.1f} GiB"
         for size in (facts["growth"][0], facts["growth"][-1])
     ]
-    tuned = [read_result(run) for run in kept("finetune", final=True)]
-    soon = ", ".join(minutes_to(accuracy, tuned) for accuracy in (0.95, 0.96))
+    tuned = [*map(read_result, kept("finetune", final=True))]
+    soon = ", ".join(minutes_to(share, tuned) for share in (0.95, 0.96))
     browser = facts.get("steps per second in a browser", {})
     paces = ", ".join(f"{browser[d]:.0f} at d = {d}" for d in sorted(browser, key=int))
     return (
@@ -128,12 +133,9 @@ def speed_that_matters() -> str:
 
 def records_table() -> str:
     """Return how many records there are of each experiment, where they ran and by which code."""
-    found: dict[str, list[Mapping[str, Any]]] = {}
-    for path in sorted(runs.RECORDS.glob("*-*.json")):
-        run = runs.read_run(path)
-        found.setdefault(run.experiment, []).append(run.facts)
     now, rows = runs.rendered_with(), []
-    for experiment, facts in found.items():
+    for experiment, group in groupby(runs.read_all("*"), attrgetter("experiment")):
+        facts = [run.facts for run in group]
         code = Counter(
             "not recorded" if "source" not in each
             else "as it is" if each["source"] == now.get(experiment) else "before a change"
@@ -187,17 +189,8 @@ def kept(experiment: str, **wanted: object) -> list[Run]:
 
 
 def recall_by_method(splits: Sequence[Run]) -> dict[str, float]:
-    """Return the mean recall of each method over users and splits."""
-    means = np.mean([split["recall"].mean(1) for split in splits], axis=0)
-    return dict(zip(splits[0]["methods"].tolist(), means.tolist(), strict=True))
-
-
-def _accuracy(seeds: Sequence[Run]) -> str:
-    found = [read_result(run) for run in seeds]
-    mean, images = mean_accuracy(found), len(found[0].predictions["test"].labels)
-    low, high = predictions.wilson_interval(mean, images)
-    interval = f"95 % interval {low:.2%} to {high:.2%}"
-    return f"**{mean:.2%}**{spread(found)} of the test images ({interval})"
+    """Return the mean recall of each method over users and splits, the best first."""
+    return {name: found.recall.mean() for name, found in pool_splits(splits).items()}
 
 
 def _row(question: str, answer: str, result: str, made_from: Sequence[Run]) -> list[str]:
@@ -214,9 +207,6 @@ def _row(question: str, answer: str, result: str, made_from: Sequence[Run]) -> l
     return [question, answer, result, ", ".join(where), runs.duration(float(seconds))]
 
 
-SPEED = ("what", "here", "the alternative", "there", "ratio (range)", "hoped for")
-
-
 def _speed(facts: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> str:
     shown = []
     for row in rows:
@@ -227,8 +217,9 @@ def _speed(facts: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> str:
         hoped = f"{row['hoped']:g}" if row.get("hoped") else "-"
         found = f"**{ratio}** ({low} to {high})"
         shown.append([row["what"], here, row["against"], there, found, hoped])
+    header = ("what", "here", "the alternative", "there", "ratio (range)", "hoped for")
     return (
-        f"{_table(SPEED, shown)}\n\n"
+        f"{_table(header, shown)}\n\n"
         f"Measured on {facts['device']}, {facts['processor']}, {facts['threads']} threads, "
         f"{facts['precision']}, in {facts['seconds'] / 60:.0f} min."
     )
