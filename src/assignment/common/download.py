@@ -269,8 +269,7 @@ class Archive:
         with zipfile.ZipFile(archive) if zipped else tarfile.open(archive) as opened:
             read: Any = getattr(opened, "open" if zipped else "extractfile")
             for name in names:
-                with read(f"{self.folder}/{name}") as member:
-                    write_whole(folder / name, member.read())
+                write_whole(folder / name, read(f"{self.folder}/{name}").read())
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import io
 import json
 import os
 import platform
+import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -166,15 +167,14 @@ def runs_folder() -> Path:
 
 def write_run(run: Run, folder: AnyPath) -> Run:
     """Write the numbers, then their description: a run is whole once its .json is there."""
-    numbers = io.BytesIO()
-    np.savez_compressed(numbers, allow_pickle=False, **run.arrays)
+    stream, path = io.BytesIO(), Path(folder) / run.name
+    np.savez_compressed(stream, allow_pickle=False, **run.arrays)
     about = {"experiment": run.experiment, "config": run.config, "facts": run.facts}
-    whole = replace(run, checksum=_checksum(about, numbers.getvalue()))
-    about["checksum"] = whole.checksum
-    text = json.dumps(about, indent=1, sort_keys=True, allow_nan=False)
-    write_whole(Path(folder) / f"{run.name}.npz", numbers.getvalue())
-    write_whole(Path(folder) / f"{run.name}.json", f"{text}\n".encode())
-    return whole
+    checksum = _checksum(about, stream.getvalue())
+    text = json.dumps(about | {"checksum": checksum}, indent=1, sort_keys=True, allow_nan=False)
+    write_whole(path.with_suffix(".npz"), stream.getvalue())
+    write_whole(path.with_suffix(".json"), f"{text}\n".encode())
+    return replace(run, checksum=checksum)
 
 
 def read_run(path: AnyPath) -> Run:
@@ -292,15 +292,12 @@ def _tell_of_other_code(kept: Run, now: str) -> None:
 def _announce(asked: Run) -> None:
     """Say what differs from the nearest committed run, and how long that one took."""
     records = read_all(asked.experiment)
-    known = [(differences(asked.config, each.config), each.facts) for each in records]
-    if not known:
-        missing = (
-            "has no record"
-            if RECORDS.is_dir()
-            else ("finds no records here: ASSIGNMENT_REPOSITORY can name a clone that has them")
-        )
+    if not records:
+        elsewhere = "finds no records here: ASSIGNMENT_REPOSITORY can name a clone that has them"
+        missing = "has no record" if RECORDS.is_dir() else elsewhere
         return _report_once(asked.experiment, f"{asked.experiment} {missing}. Running it now.")
-    different, facts = min(known, key=lambda one: len(one[0]))
+    nearest = min(records, key=lambda run: len(differences(asked.config, run.config)))
+    different, facts = differences(asked.config, nearest.config), nearest.facts
     more = f" and {len(different) - 3} more" if len(different) > 3 else ""
     took = f"{duration(facts['seconds'])} on {facts['device']} ({facts['machine']})"
     _report_once(
@@ -338,7 +335,6 @@ def describe_machine(seconds: float) -> dict[str, Any]:
 def processor() -> str:
     """Name the processor's model, as far as the system tells it."""
     with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
+        if found := re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text("utf-8")):
+            return found[1].strip()
     return platform.processor() or platform.machine()
