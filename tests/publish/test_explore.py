@@ -293,11 +293,9 @@ def prove_search(driver: Any, films: Films) -> Iterator[str]:
     index = driver.execute_script(
         "return [...bySpelling].map(([spelling, some]) => [spelling, some.map(f => films.ids[f])])"
     )
-    spelled = {spelling: sorted(some) for spelling, some in catalogue._by_spelling.items()}
-    for spelling, some in index:
-        if sorted(some) != spelled.pop(spelling, []):
-            yield f"{spelling!r} is spelled like {some}"
-    yield from (f"{spelling!r} is missing" for spelling in spelled)
+    spelled = {(spelling, film) for film, some in catalogue._spelled.items() for spelling in some}
+    spelled ^= {(spelling, film) for spelling, some in index for film in some}
+    yield from (f"only one spells {film} {spelling!r}" for spelling, film in spelled)
     script = """
         byId("search").value = arguments[0];
         show({ film: films.examples[2] });

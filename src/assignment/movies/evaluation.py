@@ -5,7 +5,7 @@ with the likes held out. Most scores are inner products of one row per film (its
 column of the likes), so no movies x movies matrix is needed.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -148,7 +148,7 @@ def _least_squares(
 
 
 def try_values(
-    score: Callable[..., Scores], grid: Sequence[Values], train: Likes
+    score: Callable[..., Scores], grid: Iterable[Values], train: Likes
 ) -> dict[Values, float]:
     """Return the mean NDCG for all values of a grid, on likes held out from `train`."""
     inner, held_out = hold_out(train)

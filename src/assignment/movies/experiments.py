@@ -4,9 +4,10 @@ Each is a function of one frozen dataclass; a `Study` holds what they all depend
 the films that are asked about, and asks for them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,26 +18,12 @@ from assignment.common import progress, settings
 from assignment.common.runs import Outcome, Run, obtain
 from assignment.common.settings import Mode
 from assignment.common.tables import Table
-from assignment.movies import embedding
+from assignment.movies import embedding, evaluation
 from assignment.movies.embedding import Floor
-from assignment.movies.evaluation import (
-    Evaluation,
-    Rows,
-    Scores,
-    Values,
-    bootstrap_interval,
-    evaluate,
-    hold_out,
-    score_by_ease,
-    score_by_ials,
-    score_by_item_knn,
-    score_films,
-    try_values,
-)
+from assignment.movies.evaluation import Evaluation, Rows, Scores, Values, score_films
 from assignment.movies.movielens import Likes, MovieLens, count_colikes
-from assignment.movies.recommend import by_cosine, overlap_at
+from assignment.movies.recommend import by_cosine
 
-DIMENSIONS = (10, 25, 50, 100, 200)
 CHOSEN = "embeddings, chosen"  # which films and how many dimensions
 STOPPED = "embeddings, chosen, stopped early"
 
@@ -108,7 +95,7 @@ class HeldOutLikes:
     seed: int = 0
     dim: int = 50
     fewest: tuple[int, ...] = (1, 5, 10, 20)
-    dims: tuple[int, ...] = DIMENSIONS
+    dims: tuple[int, ...] = (10, 25, 50, 100, 200)
     steps: tuple[int, ...] = (20, 40, 80, 160)  # of a descent that is stopped early
     shrinkages: tuple[float, ...] = (0.0, 10.0, 30.0)
     neighbours: tuple[int, ...] = (100, 200, 400)
@@ -237,21 +224,23 @@ def _halves(config: Halves, data: MovieLens, liked: Likes) -> Outcome:
 
 
 def _held_out(config: HeldOutLikes, liked: Likes) -> Outcome:
-    train, held_out = hold_out(liked, config.share, config.seed)
-    ials = product(config.ials_dims, config.alphas, config.regularisations)
+    train, held_out = evaluation.hold_out(liked, config.share, config.seed)
+    # A method's scores, and what each of its parameters is chosen from.
     grids: dict[str, tuple[Callable[..., Scores], list[Values]]] = {
-        "ItemKNN": (score_by_item_knn, [*product(config.shrinkages, config.neighbours)]),
-        "iALS": (score_by_ials, [*ials]),
-        "EASE": (score_by_ease, [*product(config.lambdas)]),
-        CHOSEN: (_score_by_floor, [*product(config.fewest, config.dims)]),
-        STOPPED: (_score_by_descent, []),
-    }
+        "ItemKNN": (evaluation.score_by_item_knn, [config.shrinkages, config.neighbours]),
+        "iALS": (
+            evaluation.score_by_ials, [config.ials_dims, config.alphas, config.regularisations]
+        ),
+        "EASE": (evaluation.score_by_ease, [config.lambdas]),
+        CHOSEN: (_score_by_floor, [config.fewest, config.dims]),
+        STOPPED: (_score_by_descent, [config.steps]),
+    }  # fmt: skip
+    fits = sum(prod(map(len, values)) + 1 for _, values in grids.values()) + 5
     chosen: dict[str, Values] = {}
-    fits = sum(len(grid) + 1 for _, grid in grids.values()) + len(config.steps) + 5
     tried: dict[str, dict[Values, float]] = {}
 
     def judge(scores: Scores) -> Evaluation:
-        return evaluate(scores, train, held_out)
+        return evaluation.evaluate(scores, train, held_out)
 
     def judge_rows(rows: Rows, cosine: bool) -> Evaluation:
         return judge(score_films(rows, train.matrix, cosine))
@@ -259,32 +248,33 @@ def _held_out(config: HeldOutLikes, liked: Likes) -> Outcome:
     with progress.bar("held-out likes", fits):
         # Inner products of its rows are X; the diagonal concerns only films that are not ranked.
         colikes, baseline = train.matrix.T.tocsr(), _floor_of(train, config.dim).vectors
-        popularity = judge(np.tile(train.count.astype(np.float64), (len(train.users), 1)))
         results = {
-            "popularity": popularity,
+            "popularity": judge(np.tile(train.count.astype(np.float64), (len(train.users), 1))),
             "raw co-likes": judge_rows(colikes, cosine=False),
             "cosine co-likes": judge_rows(colikes, cosine=True),
             "embeddings, inner product": judge_rows(baseline, cosine=False),
             "embeddings, cosine": judge_rows(baseline, cosine=True),
         }
-        for name, (score, grid) in grids.items():
-            # The descent is stopped early on the films and at the dimension chosen before.
-            some = grid or [(*chosen[CHOSEN], steps) for steps in config.steps]
-            tried[name] = try_values(score, some, train)
+        for name, (score, values) in grids.items():
+            if name == STOPPED:  # on the films and at the dimension chosen before
+                values = [*zip(chosen[CHOSEN]), *values]
+            tried[name] = evaluation.try_values(score, product(*values), train)
             chosen[name] = max(tried[name], key=tried[name].__getitem__)
             results[name] = judge(score(train, *chosen[name]))
-        others = _other_targets(train, config.target_fewest, config.target_dim)
+        names, fitted, unexplained, strong = zip(
+            *_other_targets(train, config.target_fewest, config.target_dim), strict=True
+        )
     return Outcome({
         "methods": list(results),
         "recall": [result.recall for result in results.values()],
         "ndcg": [result.ndcg for result in results.values()],
-        "users": popularity.users,
+        "users": results["popularity"].users,
         **{f"chosen {name}": values for name, values in chosen.items()},
         "tried": np.reshape([*tried[CHOSEN].values()], (len(config.fewest), len(config.dims))),
-        "targets": list(others),
-        "targets_recall": [judge_rows(vectors, True).recall for vectors, *_ in others.values()],
-        "unexplained": [unexplained for _, unexplained, _ in others.values()],
-        "in_strong_pairs": [share for *_, share in others.values()],
+        "targets": names,
+        "targets_recall": [judge_rows(vectors, cosine=True).recall for vectors in fitted],
+        "unexplained": unexplained,
+        "in_strong_pairs": strong,
     })  # fmt: skip
 
 
@@ -295,8 +285,7 @@ def _score_by_floor(train: Likes, fewest: int, dim: int) -> Scores:
 def _score_by_descent(train: Likes, fewest: int, dim: int, steps: int) -> Scores:
     known, some = _with_likes(train, fewest)
     vectors = np.zeros((len(known), dim))
-    lr = embedding.largest_stable_step(some) / 2
-    vectors[known] = embedding.fit(some, dim, "nesterov", lr, steps).vectors
+    vectors[known] = embedding.fit(some, dim, iterations=steps).vectors
     return score_films(vectors, train.matrix, cosine=True)
 
 
@@ -316,16 +305,15 @@ def _floor_of(liked: Likes, dim: int, fewest: int = 1, seed: int | None = None) 
 
 def _other_targets(
     liked: Likes, fewest: int, dim: int
-) -> dict[str, tuple[np.ndarray, float, float]]:
+) -> Iterator[tuple[str, np.ndarray, float, float]]:
     """Fit X and what others put in its place, on the films with at least so many likes.
 
-    Of each the vectors, the share of its squares that the fit leaves, and the share of its squares
-    that lies in pairs which at least ten users liked.
+    Of each the name, the vectors, the share of its squares that the fit leaves, and the share of
+    its squares that lies in pairs which at least ten users liked.
     """
     known, some = _with_likes(liked, fewest)
     X = count_colikes(some).toarray().astype(np.float64)
-    total = X.sum(axis=0)
-    by_chance = np.outer(total, total) / total.sum()
+    by_chance = np.outer(X.sum(axis=0), X.sum(axis=0)) / X.sum()
     lift = np.divide(X, by_chance, out=np.zeros_like(X), where=by_chance > 0)
     targets = {
         "X": X,
@@ -333,16 +321,12 @@ def _other_targets(
         "log(1 + X)": np.log1p(X),
         "PPMI": np.log(np.maximum(lift, 1)),
     }
-    found = {}
     for name, target in targets.items():
-        best = embedding.find_floor_of(target, dim)
+        best, squares = embedding.find_floor_of(target, dim), np.square(target)
         vectors = np.zeros((len(known), best.vectors.shape[1]))  # fewer where films are fewer
         vectors[known] = best.vectors
-        squares = np.square(target)
-        found[name] = (
-            vectors, best.value / squares.sum(), squares[X >= 10].sum() / squares.sum()
-        )  # fmt: skip
-    return found
+        in_strong = squares[X >= 10].sum() / squares.sum()
+        yield name, vectors, best.value / squares.sum(), in_strong
 
 
 # --- tables ---------------------------------------------------------------------------------------
@@ -422,11 +406,11 @@ def mean_by_ratings(data: MovieLens, values: pd.Series) -> pd.DataFrame:
 
 def stability(halves: Run) -> pd.Series:
     """Return, by movieId, how many of ten neighbours both halves of the users agree on."""
-    pairs = zip(halves["first"], halves["second"], strict=True)
-    return pd.Series([10 * overlap_at(a, b) for a, b in pairs], index=halves["movies"])
+    same = halves["first"][:, :, None] == halves["second"][:, None]
+    return pd.Series(same.any(axis=2).sum(axis=1), index=halves["movies"])
 
 
 def with_interval(values: np.ndarray) -> str:
     """Write the mean of what is not NaN, with its 95 % bootstrap interval."""
     known = values[~np.isnan(values)]
-    return "{:.3f} ({:.3f} to {:.3f})".format(known.mean(), *bootstrap_interval(known))
+    return "{:.3f} ({:.3f} to {:.3f})".format(known.mean(), *evaluation.bootstrap_interval(known))

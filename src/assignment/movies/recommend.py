@@ -79,27 +79,26 @@ class Neighbours(Summary):
 
     def find(self, film: Film) -> int:
         """Return the movieId of a film that somebody liked; an exact title goes first."""
-        titles = self.data.movies["title"]
-        if isinstance(film, str):
-            matches = self._namesakes(film)
-        elif isinstance(film, int | np.integer) and not isinstance(film, bool):
-            matches = [int(film)] if film in titles else []
-        else:
-            raise AssignmentError(f"The film is {film!r}; expected a title or a movieId.")
+        titles, liked = self.data.movies["title"], self.liked.movies
+        by_id = [film] if film in titles else []
+        matches = self._namesakes(film) if isinstance(film, str) else by_id
         if not matches:
-            raise AssignmentError(f"No film is called {film!r}. {self._suggestion(str(film))}")
-        matches = [movie for movie in matches if movie in self._likes] or matches
+            raise AssignmentError(
+                f"No film is called {film!r}; expected a title or a movieId. "
+                f"{self._suggestion(str(film))}"
+            )
+        matches = [movie for movie in matches if movie in liked] or matches
         if len(matches) > 1:
             listed = "; ".join(f"{titles[movie]}, movieId {movie}" for movie in matches)
             raise AssignmentError(
                 f"{film!r} names {len(matches)} films: {listed}. Ask with the year, or by movieId."
             )
-        if matches[0] not in self._likes:
+        if matches[0] not in liked:
             raise AssignmentError(
                 f"Nobody gave {titles[matches[0]]} at least {self.liked.threshold:g} stars, "
                 "so it has no likes to compare. Ask for another film, or lower the threshold."
             )
-        return matches[0]
+        return int(matches[0])
 
     def _find_all(self, films: Film | Sequence[Film] | NDArray[np.int64]) -> NDArray[np.int64]:
         found = [self.find(film) for film in np.atleast_1d(np.array(films, dtype=object))]
@@ -108,42 +107,37 @@ class Neighbours(Summary):
         return np.array(found)
 
     @cached_property
-    def _likes(self) -> dict[int, int]:
-        return dict(zip(self.liked.movies.tolist(), self.liked.count.tolist(), strict=True))
-
-    @cached_property
-    def _by_spelling(self) -> dict[str, list[int]]:
-        index: dict[str, list[int]] = {}
-        for movie, title in self.data.movies["title"].items():
+    def _spelled(self) -> dict[int, set[str]]:
+        """The spellings of every film, the most liked first."""
+        titles = self.data.movies["title"].sort_index()
+        likes = pd.Series(self.liked.count, self.liked.movies).reindex(titles.index, fill_value=0)
+        found = {}
+        for movie, title in titles.iloc[np.argsort(-likes, kind="stable")].items():
             whole = YEAR.sub("", title)  # then what comes first, then what is in parentheses
             names = (whole, ALTERNATIVE.sub("", whole), *ALTERNATIVE.findall(whole))
-            for spelling in {s for name in names for s in spellings(name)}:
-                index.setdefault(spelling, []).append(movie)
-        return index
+            found[movie] = {spelling for name in names for spelling in spellings(name)}
+        return found
 
     def _namesakes(self, query: str) -> list[int]:
         titles, year = self.data.movies["title"], YEAR.search(query)
-        ending = year[0].strip() if year else ""
-        names = {m for s in spellings(YEAR.sub("", query)) for m in self._by_spelling.get(s, ())}
-        namesakes = sorted(movie for movie in names if titles[movie].endswith(ending))
+        ending, asked = year[0].strip() if year else "", {*spellings(YEAR.sub("", query))}
+        spelled_so = sorted(movie for movie, known in self._spelled.items() if asked & known)
+        namesakes = [movie for movie in spelled_so if titles[movie].endswith(ending)]
         return [movie for movie in namesakes if titles[movie] == query.strip()] or namesakes
 
     def _suggestion(self, query: str) -> str:
-        asked, longer = spellings(YEAR.sub("", query))[0], set[int]()
-        near = difflib.get_close_matches(asked, self._by_spelling, n=3)
-        alike = {movie for spelling in near for movie in self._by_spelling[spelling]}
-        # "Star Wars" is spelled like no title, but begins several; "LOTR" are their initials.
-        for spelling, movies in self._by_spelling.items():
-            initials = "".join(word[0] for word in spelling.split())
-            if spelling.startswith(f"{asked} ") or initials.startswith(asked):
-                longer.update(movies)
-        popular = sorted(longer, key=self._most_liked)[:3]
-        movies = sorted({*alike, *popular}, key=self._most_liked)
+        asked, films = spellings(YEAR.sub("", query))[0], self._spelled
+        alike = {*difflib.get_close_matches(asked, set[str]().union(*films.values()))}
+
+        def begins(name: str) -> bool:
+            # "Star Wars" is spelled like no title, but begins several; "LOTR" are their initials.
+            initials = "".join(word[0] for word in name.split())
+            return name.startswith(f"{asked} ") or initials.startswith(asked)
+
+        popular = [movie for movie, known in films.items() if any(map(begins, known))][:3]
+        movies = [movie for movie, known in films.items() if known & alike or movie in popular]
         titles = self.data.movies["title"][movies].unique()
         return f"Near spellings: {'; '.join(titles)}." if movies else "Nothing is spelled like it."
-
-    def _most_liked(self, movie: int) -> tuple[int, int]:
-        return -self._likes.get(movie, 0), movie
 
     def _best(self, queries: NDArray[np.int64], n: int) -> tuple[Scores, NDArray[np.int64]]:
         """Score all films for each row of movieIds, and pick n columns, [queries, n]."""
@@ -194,15 +188,9 @@ def find_films(
     return tuple(found)
 
 
-def overlap_at(first: Ids, second: Ids, n: int = 10) -> float:
-    """Return the share of the first n ids that two lists have in common, in any order."""
-    check_n(n, min(len(first), len(second)), "ids in the shorter list")
-    return len(set(map(int, first[:n])) & set(map(int, second[:n]))) / n
-
-
-def mean_overlap(first: Sequence[Ids], second: Sequence[Ids], n: int = 10) -> float:
-    """Return how many of the first n ids two lists have in common, the mean over pairs of lists."""
-    return float(np.mean([n * overlap_at(a, b, n) for a, b in zip(first, second, strict=True)]))
+def mean_overlap(first: Sequence[Ids], second: Sequence[Ids]) -> float:
+    """Return how many ids two lists have in common, the mean over pairs of lists."""
+    return float(np.mean([np.isin(a, b).sum() for a, b in zip(first, second, strict=True)]))
 
 
 def in_common(sets: Mapping[int, set[str]], film: int, others: Ids) -> float:
