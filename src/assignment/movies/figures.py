@@ -68,12 +68,11 @@ def loss_curves(found: Mapping[str, Run], floor: float, finding: str) -> Figure:
     for (label, run), (colour, line) in zip(found.items(), styles, strict=False):
         colour = COLOURS.get(label, colour)
         line = "--" if label in DASHED else line
-        low, high = envelope(run["losses"])
-        for axes, first, edges in (
-            (left, 0, (low, high)), (right, 1, (low / floor - 1, high / floor - 1))
+        edges = envelope(run["losses"])
+        for axes, first, (lower, upper) in (
+            (left, 0, edges), (right, 1, (edges / floor - 1).clip(1e-7))
         ):  # fmt: skip
-            steps = first + np.arange(len(low))  # a log axis has no zero
-            lower, upper = (edge.clip(1e-7) for edge in edges)
+            steps = first + np.arange(len(lower))  # a log axis has no zero
             axes.plot(steps, lower, line, color=colour, label=label, lw=1.4)
             axes.fill_between(steps, lower, upper, color=colour, alpha=0.25, lw=0)
             if run["diverged"]:  # off the top, one step after the last finite loss
@@ -86,10 +85,7 @@ def loss_curves(found: Mapping[str, Run], floor: float, finding: str) -> Figure:
     every = np.concatenate([run["losses"] for run in found.values()])
     top, nearest = 1.5 * every.max(), max((every.min() / floor - 1) / 2, 1e-6)
     left.axhline(floor, color="black", lw=0.8, ls=":")
-    left.annotate(
-        "the floor", (1, floor), (-2, -2), xycoords=("axes fraction", "data"),
-        textcoords="offset points", ha="right", va="top",
-    )  # fmt: skip
+    left.text(1, floor, "the floor", transform=left.get_yaxis_transform(), ha="right", va="top")
     left.set(xlabel="iteration", ylabel="loss", title="loss", yscale="log", ylim=(floor / 1.8, top))
     right.set(xlabel="iteration + 1", ylabel="loss / floor - 1", title="how far above the floor")
     right.set(xscale="log", yscale="log", ylim=(nearest, top / floor))
@@ -98,14 +94,14 @@ def loss_curves(found: Mapping[str, Run], floor: float, finding: str) -> Figure:
     return figure
 
 
-def envelope(losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def envelope(losses: np.ndarray) -> np.ndarray:
     """Return a curve's lower and upper edge: itself, but where it rises again around a step."""
-    low, high = losses.copy(), losses.copy()
+    edges = np.stack([losses, losses])
     for step in range(len(losses)):
         near = losses[max(step - step // 12 - 1, 0) : step + step // 12 + 2]
         if (np.diff(near) > 1e-3 * near[:-1]).any():  # more than float32's noise
-            low[step], high[step] = near.min(), near.max()
-    return low, high
+            edges[:, step] = near.min(), near.max()
+    return edges
 
 
 @styled
@@ -118,14 +114,15 @@ def overlap_against_loss(points: pd.DataFrame, finding: str) -> Figure:
     figure = new_figure(7, 2.9, finding)
     panels = figure.subplots(1, len(queries), sharey=True, squeeze=False)[0]
     generator = np.random.default_rng(0)
+    colours = dict(zip(points["optimiser"].unique(), cycle(PALETTE), strict=False)) | COLOURS
     for axes, query in zip(panels, queries, strict=True):
-        for optimiser, other in zip(points["optimiser"].unique(), cycle(PALETTE), strict=False):
-            some = points[(points["query"] == query) & (points["optimiser"] == optimiser)]
+        of_query = points[points["query"] == query]
+        for optimiser, some in of_query.groupby("optimiser", sort=False):
             # Overlaps are whole numbers: a little jitter keeps dots from hiding each other.
             jitter = generator.uniform(-0.2, 0.2, len(some))
             axes.semilogx(
                 some["above"].clip(lower=1e-6), some["overlap"] + jitter, "o", markersize=3,
-                color=COLOURS.get(optimiser, other), alpha=0.7, label=optimiser,
+                color=colours[optimiser], alpha=0.7, label=optimiser,
             )  # fmt: skip
         axes.set_title(short_title(query, 60 // len(queries)), parse_math=False)
         axes.set_xlabel("loss / floor - 1")
@@ -214,7 +211,7 @@ def _write_names(axes: Axes, films: Sequence[tuple[str, float, float]]) -> None:
             label.get_window_extent()  # places it
             box = Text.get_window_extent(label).padded(1)  # the name without its line
             inside = axes.bbox.containsx(box.x0) and axes.bbox.containsx(box.x1)
-            if inside and not any(box.overlaps(other) for other in taken):
+            if inside and not box.count_overlaps(taken):
                 taken.append(box)
                 break
             label.remove()
