@@ -52,10 +52,9 @@ def hold_out(liked: Likes, share: float = 0.2, seed: int = 0) -> tuple[Likes, Li
 
 
 def row_norms(rows: Rows) -> NDArray[np.float64]:
-    """Euclidean norm of each row; infinite where a square exceeds the range of float64."""
+    """Euclidean norm of each row."""
     rows = rows.astype(np.float64)
-    with np.errstate(over="ignore"):
-        return np.asarray(np.sqrt((rows * rows).sum(axis=1)))
+    return np.asarray(np.sqrt((rows * rows).sum(axis=1)))
 
 
 def score_films(rows: Rows, chosen: sparse.csr_array, cosine: bool) -> Scores:
