@@ -235,7 +235,7 @@ def _held_out(config: HeldOutLikes, liked: Likes) -> Outcome:
         CHOSEN: (_score_by_floor, [config.fewest, config.dims]),
         STOPPED: (_score_by_descent, [config.steps]),
     }  # fmt: skip
-    fits = sum(prod(map(len, values)) + 1 for _, values in grids.values()) + 5
+    fits = sum(prod(map(len, values)) + 1 for _, values in grids.values())
     chosen: dict[str, Values] = {}
     tried: dict[str, dict[Values, float]] = {}
 
@@ -245,7 +245,7 @@ def _held_out(config: HeldOutLikes, liked: Likes) -> Outcome:
     def judge_rows(rows: Rows, cosine: bool) -> Evaluation:
         return judge(score_films(rows, train.matrix, cosine))
 
-    with progress.bar("held-out likes", fits):
+    with progress.bar("held-out likes", fits + 5):  # the baseline and four other targets
         # Inner products of its rows are X; the diagonal concerns only films that are not ranked.
         colikes, baseline = train.matrix.T.tocsr(), _floor_of(train, config.dim).vectors
         results = {
@@ -257,7 +257,7 @@ def _held_out(config: HeldOutLikes, liked: Likes) -> Outcome:
         }
         for name, (score, values) in grids.items():
             if name == STOPPED:  # on the films and at the dimension chosen before
-                values = [*zip(chosen[CHOSEN]), *values]
+                values = [*((value,) for value in chosen[CHOSEN]), *values]
             tried[name] = evaluation.try_values(score, product(*values), train)
             chosen[name] = max(tried[name], key=tried[name].__getitem__)
             results[name] = judge(score(train, *chosen[name]))
