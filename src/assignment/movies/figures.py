@@ -85,7 +85,9 @@ def loss_curves(found: Mapping[str, Run], floor: float, finding: str) -> Figure:
     every = np.concatenate([run["losses"] for run in found.values()])
     top, nearest = 1.5 * every.max(), max((every.min() / floor - 1) / 2, 1e-6)
     left.axhline(floor, color="black", lw=0.8, ls=":")
-    left.text(1, floor, "the floor", transform=left.get_yaxis_transform(), ha="right", va="top")
+    left.text(
+        1, 0.95 * floor, "the floor", transform=left.get_yaxis_transform(), ha="right", va="top"
+    )
     left.set(xlabel="iteration", ylabel="loss", title="loss", yscale="log", ylim=(floor / 1.8, top))
     right.set(xlabel="iteration + 1", ylabel="loss / floor - 1", title="how far above the floor")
     right.set(xscale="log", yscale="log", ylim=(nearest, top / floor))
