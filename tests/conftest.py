@@ -16,7 +16,7 @@ os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 import pytest
 import torch
 
-from assignment.common import settings
+from assignment.common import runs, settings
 from assignment.images import labels
 from assignment.publish import pages
 
@@ -102,3 +102,17 @@ def sample_mode(monkeypatch: pytest.MonkeyPatch) -> None:
 def data_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("ASSIGNMENT_DATA", str(tmp_path))
     return tmp_path
+
+
+@pytest.fixture
+def records(monkeypatch: pytest.MonkeyPatch, data_folder: Path) -> Path:
+    """A place for committed records, with none in it; beside it is one for fresh runs."""
+    monkeypatch.setattr(runs, "RECORDS", data_folder / "records")
+    return runs.RECORDS
+
+
+@pytest.fixture
+def float32_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the tests run."""
+    monkeypatch.setenv("ASSIGNMENT_DEVICE", "cpu")
+    monkeypatch.setattr(settings, "precision", lambda on: torch.float32)

@@ -31,10 +31,8 @@ NETWORKS = pytest.mark.parametrize("make", MAKE)
 
 
 @pytest.fixture(autouse=True)
-def folder(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(data_folder: Path, float32_on_the_cpu: None, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where features are cached, in pieces of four."""
-    monkeypatch.setenv("ASSIGNMENT_DEVICE", "cpu")
-    monkeypatch.setattr(settings, "precision", lambda on: torch.float32)
     monkeypatch.setattr(features, "PIECE", 4)
     return data_folder / "features"
 

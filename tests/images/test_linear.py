@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from assignment.common import settings
 from assignment.common.settings import AssignmentError
 from assignment.images import pixels, resnet
 from assignment.images.cifar10 import Split
@@ -80,11 +79,9 @@ def test_what_has_no_answer_is_refused(call: Callable[[], object], reason: str) 
         call()
 
 
-@pytest.mark.usefixtures("sample_mode")
+@pytest.mark.usefixtures("sample_mode", "float32_on_the_cpu")
 @pytest.mark.parametrize("sides", [(False,), (False, True)])
-def test_columns_go_by_size_then_stage(monkeypatch: pytest.MonkeyPatch, sides: tuple[bool]) -> None:
-    monkeypatch.setenv("ASSIGNMENT_DEVICE", "cpu")
-    monkeypatch.setattr(settings, "precision", lambda on: torch.float32)
+def test_columns_go_by_size_then_stage(sides: tuple[bool]) -> None:
     stages, backbone = ("layer4 2x2", "layer2"), resnet.load_pretrained()
     expected, inputs = [], []
     for size in (46, 36):

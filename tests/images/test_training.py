@@ -29,10 +29,9 @@ Patch = pytest.MonkeyPatch
 
 
 @pytest.fixture(autouse=True)
-def exact(monkeypatch: Patch) -> None:
-    """In float32, with a checkpoint after every step."""
+def exact(float32_on_the_cpu: None, monkeypatch: Patch) -> None:
+    """With a checkpoint after every step."""
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(settings, "precision", lambda on: torch.float32)
 
 
 def images(count: int = 70, seed: int = 0) -> Split:
@@ -172,11 +171,8 @@ def test_class_weights_count_in_the_loss_and_in_the_choice() -> None:
     found = torch.tensor(fitted.history)
     assert torch.allclose(found, torch.tensor(history), atol=1e-5)
     counted = weights[held.labels] / weights[held.labels].sum()
-    right = [
-        (functional.linear(held.images, state["weight"], state["bias"]).argmax(1) == held.labels)
-        for state in states
-    ]
-    scores = [float(correct.float() @ counted) for correct in right]
+    guesses = [functional.linear(held.images, *state.values()).argmax(1) for state in states]
+    scores = [float((guess == held.labels).float() @ counted) for guess in guesses]
     assert fitted.best == scores.index(max(scores))
     assert fitted.best != torch.tensor(history)[:, 3].argmax(), "plain accuracy chooses another"
 
@@ -311,17 +307,16 @@ def test_a_damaged_checkpoint_is_one_sentence(tmp_path: Path, harm: Any) -> None
     )
 
 
-def test_a_linear_layer_computes_in_float32_where_networks_do_not(monkeypatch: Patch) -> None:
-    monkeypatch.setattr(settings, "precision", lambda on: torch.bfloat16)
-    layer, features = nn.Linear(5, 3), torch.randn(4, 5)
-    logits = training.predict_logits(layer, features, lambda inputs, *_: inputs)
-    assert torch.equal(logits, layer(features).detach())
-    rounded = training.predict_logits(nn.Conv2d(3, 2, 1), torch.rand(4, 3, 5, 5), lambda i, *_: i)
-    assert torch.equal(rounded, rounded.bfloat16().float())
-
-
-def test_logits_are_float32_whatever_the_batch() -> None:
+def test_logits_are_float32_whatever_the_batch_and_a_layer_is_not_rounded(
+    monkeypatch: Patch,
+) -> None:
     model, split = network().train(), images()
     logits = training.predict_logits(model, split.images, augmented, batch=7)
     expected = model.eval()(pixels.to_float(split.images)).detach()
     assert torch.allclose(logits, expected, atol=1e-5)
+    monkeypatch.setattr(settings, "precision", lambda on: torch.bfloat16)
+    logits = training.predict_logits(layer(), rows().images, lambda inputs, *_: inputs)
+    assert torch.equal(logits, layer()(rows().images).detach())
+    rounded = training.predict_logits(model, split.images, augmented)
+    assert torch.equal(rounded, rounded.bfloat16().float())
+    assert rounded.dtype == torch.float32

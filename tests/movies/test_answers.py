@@ -1,7 +1,5 @@
 """The answers of the movie notebook are read from kept runs, and one that is missing is said."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -13,32 +11,22 @@ from tests.movies.test_experiments import FEW, study
 RECIPE = ("adam", 0.1, 20)
 
 
-@pytest.fixture(autouse=True)
-def records(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "RECORDS", data_folder / "records")
-
-
-def told(monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(runs, "_compute", None)
-    return str(answers.answers(study(), {"Adam": RECIPE}, RECIPE, 50, (0,)))
-
-
-def test_no_run_is_started_and_each_line_says_where_to_look(
+@pytest.mark.usefixtures("records")
+def test_the_answers_start_no_run_and_are_those_of_the_runs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    text = told(monkeypatch)
+    one = study()
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "_compute", None)
+        text = str(answers.answers(one, {"Adam": RECIPE}, RECIPE, 50, (0,)))
     assert text.count("not run yet, see") == 7, "the likes are counted without a run"
     assert text.count("not run yet, see 2.3") == 2
-
-
-def test_the_answers_are_those_of_the_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    one = study()
     run, held_out = one.descend(*RECIPE), one.held_out(**FEW)
     one.descend(*RECIPE, keep_vectors=True)
     floors = {dim: one.floor(dim, keep_vectors=dim == 50)["value"] for dim in (10, 50, 200)}
     one.film_map(), one.halves()
     monkeypatch.setattr(Study, "held_out", lambda *_, **__: held_out)
-    text = told(monkeypatch)
+    text = str(answers.answers(one, {"Adam": RECIPE}, RECIPE, 50, (0,)))
     assert "not run yet" not in text
     assert f"Adam {experiments.percent(experiments.above_floor(run, floors[50]))}" in text
     shown = [experiments.percent(share) for share in (0.000312, 0.0057, 2.83, 37)]

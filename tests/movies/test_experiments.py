@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,17 +12,11 @@ import pytest
 from assignment.common import runs
 from assignment.common.runs import Run
 from assignment.movies import embedding, experiments, movielens
-from assignment.movies.experiments import (
-    Descent,
-    FilmMap,
-    FloorSearch,
-    Halves,
-    HeldOutLikes,
-    Overshoot,
-    Study,
-)
+from assignment.movies.experiments import Study
 from assignment.movies.recommend import by_cosine
 from tests.common.variations import assert_every_value_counts
+
+pytestmark = pytest.mark.usefixtures("records")
 
 
 @functools.cache
@@ -41,13 +34,13 @@ FEW: Any = {  # values to choose from
     "neighbours": (50,), "ials_dims": (4,), "alphas": (5.0,), "lambdas": (50.0, 100.0),
     "target_dim": 4,
 }  # fmt: skip
-CONFIGS = [
-    Descent("likes", (1,), "adam", 0.1), FloorSearch("likes", (1,)), FilmMap("likes"),
-    Overshoot("likes", 1e-6), Halves("likes"), HeldOutLikes("likes"),
-]  # fmt: skip
 
 
-@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("config", [
+    experiments.Descent("likes", (1,), "adam", 0.1), experiments.FloorSearch("likes", (1,)),
+    experiments.FilmMap("likes"), experiments.Overshoot("likes", 1e-6),
+    experiments.Halves("likes"), experiments.HeldOutLikes("likes"),
+])  # fmt: skip
 def test_every_value_of_a_config_counts(config: object) -> None:
     assert_every_value_counts(config)
 
@@ -133,11 +126,6 @@ def test_films_with_few_likes_can_be_left_out_and_vectors_kept() -> None:
     run = one.descend("adam", 0.1, dim=4, iterations=5, checkpoints=(5,), keep_vectors=True)
     again = embedding.fit(one.liked, 4, "adam", 0.1, 5)
     assert (run["vectors"] == again.vectors.astype(np.float16)).all()
-
-
-@pytest.fixture(autouse=True)
-def records(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "RECORDS", data_folder / "records")
 
 
 @pytest.mark.parametrize("name", SMALL)

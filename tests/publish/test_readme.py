@@ -59,14 +59,9 @@ def test_badges_are_written_where_a_repository_is_named_that_hosts_can_open(
     text = readme.with_records(re.sub(between, "\n", PAGES["README.md"], flags=re.DOTALL))
     links = re.findall(r"^\[!\[\w+ at [\w.]+\]\(https://\S+\)\]\((\S+)\)$", text, re.MULTILINE)
     place = "someone/something/blob/main/notebooks/01_cifar10_transfer.ipynb"
-    assert (
-        links[:2]
-        == [
-            f"https://colab.research.google.com/github/{place}",
-            f"https://kaggle.com/kernels/welcome?src=https://github.com/{place}",
-        ][:count]
-    )
-    assert len(links) == count
+    colab = f"https://colab.research.google.com/github/{place}"
+    kaggle = f"https://kaggle.com/kernels/welcome?src=https://github.com/{place}"
+    assert (len(links), links[:2]) == (count, [colab, kaggle][:count])
     monkeypatch.delenv("ASSIGNMENT_REPOSITORY")
     assert readme.with_records(text) == text, "they stay until another is named"
 
@@ -83,15 +78,12 @@ def test_every_number_of_the_assignment_leads_to_its_heading() -> None:
 
 def test_links_between_the_readmes_lead_to_what_is_there() -> None:
     for page in (*PAGES, "data/README.md", "src/assignment/README.md"):
-        folder, text = (
-            (settings.PROJECT / page).parent,
-            (settings.PROJECT / page).read_text("utf-8"),
-        )
-        links = re.findall(r"\]\((?!https?:|#)([^)#]+)(?:#([^)]+))?\)", text)
-        for path, place in links:
-            assert (folder / path).exists(), f"{page}: {path}"
+        text = (settings.PROJECT / page).read_text("utf-8")
+        for path, place in re.findall(r"\]\((?!https?:|#)([^)#]+)(?:#([^)]+))?\)", text):
+            target = (settings.PROJECT / page).parent / path
+            assert target.exists(), f"{page}: {path}"
             if place and path.endswith(".md"):
-                titles = re.findall(r"^#+ (.+)$", (folder / path).read_text("utf-8"), re.MULTILINE)
+                titles = re.findall(r"^#+ (.+)$", target.read_text("utf-8"), re.MULTILINE)
                 assert place in [anchor(title).lower() for title in titles], f"{page}: {place}"
 
 
@@ -110,29 +102,23 @@ def test_seeds_are_averaged_and_the_latest_version_counts(monkeypatch: pytest.Mo
     plan = first.config["plan"]
     seeded = {**plan, "recipe": {**plan["recipe"], "seed": 1}}
     guess = np.tile(np.eye(10, dtype=np.float32)[0], (10_000, 1))  # right for a tenth
-    found = {
-        "first": first,
-        "second": replace(
-            first,
-            config={**first.config, "plan": seeded},
-            arrays={**first.arrays, "test logits": guess},
-        ),
-        "other": replace(first, config={**first.config, "plan": {**plan, "max_shift": 0}}),
-    }
-    monkeypatch.setattr(runs, "read_all", lambda _: [*found.values()][::-1])
-    assert readme.kept("finetune", final=True) == [found["first"], found["second"]]
+    second = replace(first, arrays={**first.arrays, "test logits": guess})
+    second = replace(second, config={**first.config, "plan": seeded})
+    other = replace(first, config={**first.config, "plan": {**plan, "max_shift": 0}})
+    monkeypatch.setattr(runs, "read_all", lambda _: [other, second, first])
+    assert readme.kept("finetune", final=True) == [first, second]
     mean = (first.facts["test"]["accuracy"] + 0.1) / 2
     low, high = predictions.wilson_interval(mean, 10_000)
     said = accuracy([*map(read_result, readme.kept("finetune"))])
     assert re.match(rf"\*\*{mean:.2%}\*\* ± [\d.]+ \(2 seeds\) of", said)
     assert said.endswith(f"(95 % interval over images {low:.2%} to {high:.2%})")
     newer = replace(first, config={**first.config, "version": 2})
-    monkeypatch.setattr(runs, "read_all", lambda _: [*found.values(), newer])
+    monkeypatch.setattr(runs, "read_all", lambda _: [first, second, other, newer])
     assert readme.kept("finetune") == [newer]
 
 
-def test_a_missing_record_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(runs, "RECORDS", tmp_path)
+@pytest.mark.usefixtures("records")
+def test_a_missing_record_is_one_sentence() -> None:
     with pytest.raises(AssignmentError, match=r"no record of linear_probe; `make train`"):
         readme.results_table()
 
