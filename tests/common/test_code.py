@@ -44,23 +44,19 @@ def fingerprint(folder: Path, experiment: str, helper: str) -> str:
         return code.fingerprint(importlib.import_module("made_up.experiment").run)
 
 
-@pytest.mark.parametrize(
-    ("experiment", "helper", "same"),
-    [
-        (EXPERIMENT, HELPER, True),
-        (EXPERIMENT.replace("Words.", "Other words,\n\n    and more."), HELPER, True),
-        (EXPERIMENT.replace("def run", "# A comment\n\ndef run"), "# Another\n" + HELPER, True),
-        (EXPERIMENT, HELPER.replace("return x\n", "return 2 * x\n"), True),
-        (EXPERIMENT.replace("Model()", "(Model())"), HELPER, False),
-        (EXPERIMENT.replace("helper.step(x)", "helper.step(2 * x)"), HELPER, False),
-        (EXPERIMENT, HELPER.replace("x + 1", "x + 2"), False),
-    ],
-)
-def test_it_changes_with_what_takes_part(
-    experiment: str, helper: str, same: bool, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize(("old", "new", "same"), [
+    ("Words.", "Other words,\n\n    and more.", True),
+    ("def run", "# A comment\n\ndef run", True),
+    ("return x\n", "return 2 * x\n", True),
+    ("Model().", "(Model()).", False),
+    ("helper.step(x)", "helper.step(2 * x)", False),
+    ("x + 1", "x + 2", False),
+])  # fmt: skip
+def test_it_changes_with_what_takes_part(old: str, new: str, same: bool, tmp_path: Path) -> None:
     before = fingerprint(tmp_path / "before", EXPERIMENT, HELPER)
-    assert (fingerprint(tmp_path / "after", experiment, helper) == before) == same
+    after = [text.replace(old, new) for text in (EXPERIMENT, HELPER)]
+    assert after != [EXPERIMENT, HELPER]
+    assert (fingerprint(tmp_path / "after", *after) == before) == same
 
 
 def test_what_was_typed_in_has_a_fingerprint_and_no_git_no_commit(

@@ -48,6 +48,7 @@ def test_a_notebook_gets_a_sharp_picture_with_its_words_and_a_numbered_caption(
     monkeypatch.setattr("IPython.display.display", display)
     monkeypatch.setenv("ASSIGNMENT_FIGURES", str(data_folder))
     figure = save_figure(draw(), "name")
+    assert pixels(figure).shape == (400, 600, 3)
     figure.alt = "what $ it shows"
     figure._ipython_display_()
     save_figure(figure, "name", number=3)._ipython_display_()
