@@ -123,17 +123,6 @@ def test_a_checkpoint_in_place_is_used_if_it_is_the_official_one(
     assert len(scratch.state_dict()) == len(backbone.network.state_dict())
 
 
-@pytest.mark.parametrize("mode", ["train", "sample"])
-def test_another_network_is_refused_and_the_message_lists_those_there_are(
-    monkeypatch: pytest.MonkeyPatch, mode: str
-) -> None:
-    monkeypatch.setenv("ASSIGNMENT_MODE", mode)
-    with pytest.raises(
-        AssignmentError, match=r"'resnet19'; choose one of resnet18, resnet34, resnet50\.$"
-    ):
-        resnet.load_pretrained("resnet19")
-
-
 @pytest.mark.usefixtures("sample_mode")
 @pytest.mark.parametrize("pretrained", [True, False])
 @pytest.mark.parametrize(("trained", "first"), [("fc", 15), ("layer4", 12), ("all", 0)])
@@ -150,6 +139,8 @@ def test_a_classifier_learns_from_one_part_on(trained: str, first: int, pretrain
     assert made[0](torch.rand(2, 3, 32, 32)).shape == (2, 7)
     with pytest.raises(ValueError, match="trained is 'layer5'; choose"):
         resnet.build_classifier(backbone, 7, "layer5")
+    with pytest.raises(AssignmentError, match=r"'resnet19'; choose one of .*resnet50\.$"):
+        resnet.load_pretrained("resnet19")
 
 
 @pytest.mark.parametrize("error", ["RuntimeError('no nms')", "AttributeError()", "OSError('so')"])
