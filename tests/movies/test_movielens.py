@@ -4,7 +4,6 @@ import csv
 import io
 import re
 from pathlib import Path
-from typing import Any
 
 import hypothesis
 import numpy as np
@@ -57,8 +56,6 @@ FAULTS: list[Fault] = [  # a file, what stands there once, what instead, the lin
     (M, "Jumanji", "Jumanji, The", 3, "expected 3 fields, found 4"),
     (R, "964982224\n", "964982224\n\n", 5, "expected 4 fields, found 1 in ''"),
     *((R, "7,1,5.0", f"{n},1,5.0", 4, f"userId is {n!r}, expected a whole") for n in NO_NUMBERS),
-    *((R, "7,1,5.0", f"7,{n},5.0", 4, f"movieId is {n!r}, expected a wh") for n in NO_NUMBERS),
-    *((R, "964981247", n, 3, f"timestamp is {n!r}, expected a whole numb") for n in NO_NUMBERS),
     *((M, "2,Jum", f"{n},Jum", 3, f"movieId is {n!r}, expected a whole n") for n in NO_NUMBERS),
     *((R, "1,2,0.5", f"1,2,{n}", 3, f"rating is {n!r}, expected 0.5 to 5") for n in NO_STARS),
     (R, "7,1,5.0", "1,2,5.0", 4, "user 1 already rated movie 2 on line 3"),
@@ -87,13 +84,7 @@ FAULTS: list[Fault] = [  # a file, what stands there once, what instead, the lin
     (M1, "7::M", "1::M", 2, "movieId 1 was already listed"),
     (M1, "Toy Story (1995)", "", 1, "movieId 1 has no title"),
     (M1, MOVIES_1M, "0::A::B\n", 1, "the list ends without movieId 7, rated on line 1"),
-    (
-        M1,
-        "Story",
-        "Sto\x1fry",
-        1,
-        "title is 'Toy Sto\\x1fry (1995)', expected text in which no :: st",
-    ),
+    (M1, "Story", "Sto\x1fry", 1, r"title is 'Toy Sto\x1fry (1995)', expected text in which no ::"),
 ]
 
 
@@ -172,54 +163,30 @@ def test_the_archive_of_a_million_is_read_as_the_others_are(
     assert repr(data).endswith(f"ratings 3; users 2; films 2; source {tmp_path.name} (other)")
 
 
-def test_the_further_files_of_a_larger_archive_are_ignored(tmp_path: Path) -> None:
-    for name in ("links.csv", "genome-scores.csv", "genome-tags.csv", "README.txt"):
-        write(tmp_path).joinpath(name).write_text("anything")
-    assert len(movielens.load(tmp_path).ratings) == 3
-
-
-FOLDERS: list[tuple[Any, str]] = [
-    (
-        "nothing",
-        "holds nothing; expected a folder with the files of MovieLens latest-small, 25M or",
-    ),
-    ("u.data u.item", r"holds u.data, u.item; .* of 1M \(movies.dat, ratings.dat\); `load_csv` re"),
-    ("movies.csv ratings.csv", "holds movies.csv, ratings.csv; expected .*, tags.csv"),
-    ("movies.csv ratings.dat tags.csv", "expected a folder with the files"),
-    ("a b c d e f", r"holds a, b, c, d, e, \.\.\.; expected"),
-]
-PATHS: list[tuple[Any, str]] = [
-    ("no/such/folder", r"such/folder cannot be read \(No such file.*\); expected a f"),
-    ("pyproject.toml", r"pyproject.toml cannot be read \(Not a directory\); expected a f"),
-    (7, "The path is 7, which leads nowhere .*, as text"),
-    ("~nobody-of-this-name/x", "The path is '~nobody-of-this-name/x', which leads nowhere"),
-]
-
-
-@pytest.mark.parametrize(("names", "sentence"), FOLDERS)
+@pytest.mark.needs("posix")
+@pytest.mark.parametrize(("names", "path", "sentence"), [
+    ("", "", "holds nothing; expected a folder with the files of MovieLens latest-small, 25M or"),
+    ("u.data", "", r"holds u.data; .* of 1M \(movies.dat, ratings.dat\); `load_csv` reads others"),
+    ("movies.csv ratings.csv", "", "holds movies.csv, ratings.csv; expected .*, tags.csv"),
+    ("movies.csv ratings.dat tags.csv", "", "expected a folder with the files"),
+    ("a b c d e f", "", r"holds a, b, c, d, e, \.\.\.; expected"),
+    ("", "no/such/folder", r"such/folder cannot be read \(No such file.*\); expected a f"),
+    ("a.csv", "a.csv", r"a.csv cannot be read \(Not a directory\); expected a f"),
+])  # fmt: skip
 def test_an_unknown_layout_is_told_the_known_ones(
-    tmp_path: Path, names: str, sentence: str
+    tmp_path: Path, names: str, path: str, sentence: str
 ) -> None:
-    for name in names.split() if names != "nothing" else ():
+    for name in names.split():
         (tmp_path / name).touch()
     with pytest.raises(AssignmentError, match=sentence):
-        movielens.load(tmp_path)
-
-
-@pytest.mark.needs("posix")
-@pytest.mark.parametrize(("path", "sentence"), PATHS)
-def test_a_path_that_leads_to_no_folder_gets_a_sentence(path: Any, sentence: str) -> None:
-    with pytest.raises(AssignmentError, match=sentence):
-        movielens.load(path)
+        movielens.load(tmp_path / path)
 
 
 def test_in_sample_mode_every_folder_is_the_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASSIGNMENT_MODE", "sample")
     found = [movielens.load(), movielens.load("not/here"), movielens.load_csv("not/here")]
     assert [data.source.origin for data in found] == ["SAMPLE"] * 3
-    assert repr(found[0]).startswith(
-        "MovieLens [SAMPLE: synthetic stand-in data, not a result]: ra"
-    )
+    assert repr(found[0]).startswith("MovieLens [SAMPLE: synthetic stand-in data, not a result]: r")
 
 
 OWN = 'who,when,what,stars\n7,May,Emma (1996),10\n7,June,"Heat, or so",-2.5\n9,May,Emma (1996),1\n'
@@ -248,12 +215,7 @@ def test_whole_numbers_stay_and_titles_may_have_a_column(tmp_path: Path) -> None
 
 OWN_FAULTS: list[tuple[str, str, dict[str, str], str]] = [
     (OWN, OWN, {}, "line 1: the columns are 'who,when,what,stars', expected one each of item, us"),
-    (
-        OWN,
-        OWN,
-        NAMED | {"user": "what"},
-        "line 1: .*each of what, stars[.] Name yours, as in l",
-    ),
+    (OWN, OWN, NAMED | {"user": "what"}, "line 1: .*each of what, stars[.] Name yours, as in l"),
     (OWN, OWN, NAMED | {"title": "name"}, "line 1: .*each of name, who, what, stars[.]"),
     ("when", "who", NAMED, "line 1: the columns are 'who,who,what,stars'"),
     ("who,when", "who;when", NAMED, "line 1: the columns are 'who;when,what,stars'"),

@@ -129,13 +129,8 @@ def test_real_titles_find_their_films() -> None:
 
 def test_films_are_found_by_what_is_typed_and_where_they_need_not_be_others_are_left_out() -> None:
     data, likes = films(TITLES, np.array([[title not in UNLIKED for title in TITLES]]))
-    asked: list[Any] = [
-        "wall-e",
-        10 * TITLES.index("Cosmos") + 10,
-        "Unloved One",
-        "Emma",
-        "Die Hard",
-    ]
+    cosmos = 10 * TITLES.index("Cosmos") + 10
+    asked: list[Any] = ["wall-e", cosmos, "Unloved One", "Emma", "Die Hard"]
     found = [data.movies["title"][film] for film in recommend.find_films(data, likes, asked, False)]
     assert found == ["WALL·E (2008)", "Cosmos", "Die Hard (1988)"]
     with pytest.raises(AssignmentError, match="Nobody gave Unloved One"):
