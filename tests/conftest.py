@@ -9,12 +9,15 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 # One thread for each process: several fight over the cores, and a test waits for the slowest.
 os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from assignment.common import runs, settings
 from assignment.images import labels
@@ -35,6 +38,21 @@ PREREQUISITES: dict[str, Callable[[], bool]] = {
     "browser": lambda: pages.browser() is not None and shutil.which("chromedriver") is not None,
     "make": lambda: shutil.which("make") is not None,
 }
+
+
+class Recorder(TorchDispatchMode):
+    """Notes each operation with every tensor that it takes or makes, autograd's included."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen: list[tuple[str, int, torch.dtype, torch.layout]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves((args, kwargs, out)):
+            if isinstance(leaf, torch.Tensor):
+                self.seen.append((str(func), leaf.numel(), leaf.dtype, leaf.layout))
+        return out
 
 
 def absent(*names: str) -> list[str]:

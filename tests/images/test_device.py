@@ -3,29 +3,12 @@
 MPS has no float64 and no antialiased resize; here every operation is watched for them.
 """
 
-from typing import Any
-
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from assignment.images import cifar10, pixels, resnet
-
-
-class LikeMps(TorchDispatchMode):
-    """Fails on the first operation that MPS does not have."""
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        assert "_aa" not in str(func), f"{func} is an antialiased resize"
-        for value in tree_leaves((args, kwargs, result)):
-            dtype = getattr(value, "dtype", None)
-            assert dtype not in (torch.float64, torch.complex128), f"{func}: {dtype}"
-        return result
+from tests.conftest import Recorder
 
 
 def prepare(images: torch.Tensor) -> torch.Tensor:
@@ -37,9 +20,12 @@ def prepare(images: torch.Tensor) -> torch.Tensor:
 def test_images_and_network_run_on_what_mps_has() -> None:
     train = cifar10.load().train
     network = resnet.load_pretrained().network.train()
-    with LikeMps():  # type: ignore[no-untyped-call]
+    with Recorder() as recorder:
         cross_entropy(network(prepare(train.images[:8])), train.labels[:8]).backward()
     assert all(p.grad is not None for p in network.parameters())
+    operations, _, dtypes, _ = map(set, zip(*recorder.seen, strict=True))
+    assert not [each for each in operations if "_aa" in str(each)], "an antialiased resize"
+    assert not {torch.float64, torch.complex128} & dtypes
 
 
 @pytest.mark.needs("cuda")

@@ -9,12 +9,11 @@ import torch
 from hypothesis import strategies as st
 from scipy import sparse
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from assignment.movies import cost, embedding, movielens
 from assignment.movies.cost import FastCost, build_cost, literal_cost
 from assignment.movies.movielens import Likes
+from tests.conftest import Recorder
 
 
 def likes_of(table: Any) -> Likes:
@@ -81,20 +80,6 @@ def test_float32_is_close_to_float64(device: str) -> None:
     assert (gradient - slope).abs().max() <= 1e-5 * slope.abs().max()
 
 
-class Recorder(TorchDispatchMode):
-    """Notes every tensor that any operation makes, autograd's and the optimiser's included."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.made: list[tuple[int, torch.dtype, torch.layout]] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        tensors = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
-        self.made += [(tensor.numel(), tensor.dtype, tensor.layout) for tensor in tensors]
-        return out
-
-
 @pytest.mark.parametrize("device", ["cpu", "mps"])
 @pytest.mark.parametrize("optimiser", embedding.OPTIMISERS)
 def test_no_tensor_of_a_descent_is_films_by_films(optimiser: str, device: str) -> None:
@@ -103,7 +88,7 @@ def test_no_tensor_of_a_descent_is_films_by_films(optimiser: str, device: str) -
     steps = embedding.OPTIMISERS[optimiser]([vectors])
     with Recorder() as recorder:
         list(embedding.descend(fast, vectors, steps, 3))
-    assert 400 * 5 <= max(size for size, *_ in recorder.made) < 400**2
+    assert 400 * 5 <= max(size for _, size, *_ in recorder.seen) < 400**2
     if device == "mps":  # it has no float64 and no sparse tensors; steps are counted on the CPU
-        arrays = {(dtype, layout) for size, dtype, layout in recorder.made if size > 1}
+        arrays = {each[2:] for each in recorder.seen if each[1] > 1}
         assert arrays <= {(dtype, torch.strided) for dtype in (torch.float32, torch.bool)}
