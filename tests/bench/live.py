@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 from assignment.publish import explore, pages
-from tests.browser import open_browser
+from tests.publish.conftest import open_browser
 
 STEPS = 150
 TRAIN = """
