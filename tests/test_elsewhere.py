@@ -32,13 +32,12 @@ def run(command: list[str], folder: Path, **environment: str) -> subprocess.Comp
     )
 
 
-def test_all_notebooks_begin_with_the_same_short_cell() -> None:
+def test_all_notebooks_begin_with_the_same_short_cell_and_at_home_it_does_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert {code[0] for code in CODE.values()} == {FIRST}
     assert "ASSIGNMENT_REPOSITORY" in FIRST
     assert len(FIRST.splitlines()) <= 12
-
-
-def test_at_home_it_does_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     before = list(sys.path)
     exec(FIRST, {})
     assert sys.path == before

@@ -85,9 +85,8 @@ def test_where_there_are_no_notebooks_a_task_says_so(
 def test_what_comes_with_an_extra_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(
-        command, "notebooks", Mock(side_effect=ModuleNotFoundError(name="nbformat"))
-    )
+    absent = Mock(side_effect=ModuleNotFoundError(name="nbformat"))
+    monkeypatch.setattr(command, "notebooks", absent)
     assert command.main(["notebooks"]) == 1
     line = "notebooks needs nbformat, which comes with: pip install '.[notebooks]'\n"
     assert capsys.readouterr().out == line

@@ -13,15 +13,7 @@ from scipy import sparse
 
 from assignment.common.settings import AssignmentError
 from assignment.movies import evaluation
-from assignment.movies.evaluation import (
-    _least_squares,
-    evaluate,
-    hold_out,
-    score_by_ease,
-    score_by_ials,
-    score_by_item_knn,
-    score_films,
-)
+from assignment.movies.evaluation import evaluate, hold_out, score_by_ease, score_films
 from assignment.movies.movielens import Likes
 from tests.movies.test_cost import likes_of, random_likes
 
@@ -123,7 +115,7 @@ def test_item_knn_sums_the_most_alike_of_the_users_films(shrinkage: float, neigh
         (i, j): len(fans[i] & fans[j]) / (math.sqrt(len(fans[i]) * len(fans[j])) + shrinkage)
         for i in range(9) for j in range(9) if i != j
     }  # fmt: skip
-    found = score_by_item_knn(train, shrinkage, neighbours)
+    found = evaluation.score_by_item_knn(train, shrinkage, neighbours)
     for user, films in enumerate(liked_sets(train)):
         for j in range(9):
             near = sorted({*range(9)} - {j}, key=lambda i: (-alike[i, j], i))[:neighbours]
@@ -134,12 +126,12 @@ def test_item_knn_sums_the_most_alike_of_the_users_films(shrinkage: float, neigh
 def test_ials_solves_its_normal_equations_and_ends_where_its_objective_is_flat() -> None:
     A = random_likes(12, 9, 0.4).matrix
     V, dense = np.random.default_rng(0).normal(size=(9, 3)), A.toarray()
-    for row, found in zip(dense, _least_squares(A, V, 5.0, 2.0), strict=True):
+    for row, found in zip(dense, evaluation._least_squares(A, V, 5.0, 2.0), strict=True):
         C = np.diag(1 + 5.0 * row)
         expected = np.linalg.solve(V.T @ C @ V + 2.0 * np.eye(3), V.T @ C @ row)
         np.testing.assert_allclose(found, expected, atol=1e-12)
     train = likes_of(dense)
-    scores = torch.from_numpy(score_by_ials(train, 3, 5.0, 0.5, sweeps=500))
+    scores = torch.from_numpy(evaluation.score_by_ials(train, 3, 5.0, 0.5, sweeps=500))
     # At a minimum ||U||^2 + ||V||^2 is twice the sum of singular values of UV', the scores.
     left, sizes, right = torch.linalg.svd(scores)
     U, V_ = (left[:, :3] * sizes[:3].sqrt()), (right[:3].T * sizes[:3].sqrt())
