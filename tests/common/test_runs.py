@@ -65,18 +65,10 @@ def test_a_run_comes_back_as_it_was_and_is_not_done_again(
     assert again.checksum == first.checksum != ""
     assert again["loss"].tolist() == [3.0, 2.0]
     assert again["count"] == 1
-    assert again["loss"].dtype == first["loss"].dtype
+    assert {"device", "machine", "processor", "threads", "torch", "code"} <= again.facts.keys()
     assert repr(again) == f"{again.name}: 0 s on {again.facts['device']}"
     assert capsys.readouterr().out == "experiment has no record. Running it now.\n"
     assert not list(records.iterdir()), "a run never writes a committed record"
-
-
-def test_that_no_records_are_here_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    obtain(experiment, CONFIG)
-    assert capsys.readouterr().out == (
-        "experiment finds no records here: ASSIGNMENT_REPOSITORY can name a clone that has them. "
-        "Running it now.\n"
-    )
 
 
 @pytest.mark.parametrize(("other", "difference"), [
@@ -146,14 +138,14 @@ def test_the_key_is_of_what_was_asked_and_a_new_fields_default_leaves_it_alone()
     assert len({key, runs.request(kept, CONFIG).key} | others) == 4
 
 
-@pytest.mark.parametrize(("mode", "times", "files_left"), [("train", 2, 1), ("sample", 2, 0)])
+@pytest.mark.parametrize(("mode", "files_left"), [("train", 1), ("sample", 0)])
 def test_in_other_modes_it_always_runs(
-    mode: str, times: int, files_left: int, records: Path, monkeypatch: pytest.MonkeyPatch
+    mode: str, files_left: int, records: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept(records)
     monkeypatch.setenv("ASSIGNMENT_MODE", mode)
     obtain(experiment, CONFIG), obtain(experiment, CONFIG)
-    assert len(done) == times
+    assert len(done) == 2
     assert len(list(runs.runs_folder().glob("*.json"))) == files_left
 
 
@@ -206,7 +198,12 @@ def test_a_run_that_cannot_be_locked_or_kept_is_returned_all_the_same(
     monkeypatch.setattr("filelock.FileLock.acquire", full)
     run = obtain(experiment, CONFIG)
     assert (run["count"], run.checksum) == (1, "")
-    assert capsys.readouterr().out.count("No space left on device") == 1
+    said = capsys.readouterr().out
+    assert said.count("No space left on device") == 1
+    assert said.startswith(
+        "experiment finds no records here: ASSIGNMENT_REPOSITORY can name a clone that has them. "
+        "Running it now.\n"
+    )
 
 
 TWICE = """
@@ -273,12 +270,6 @@ def test_a_run_on_other_data_than_the_records_is_not_promoted(
     told = f"{own} is on other data than the records; it stays in data/runs/.\n"
     assert capsys.readouterr().out == told
     assert (runs.runs_folder() / f"{own}.json").is_file()
-
-
-def test_facts_tell_where_it_ran_and_by_which_code() -> None:
-    facts = runs.describe_machine(1.234)
-    assert facts["seconds"] == 1.23
-    assert {"device", "machine", "processor", "threads", "torch", "code"} <= facts.keys()
 
 
 def test_every_committed_record_is_whole_and_small() -> None:

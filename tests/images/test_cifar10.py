@@ -60,8 +60,7 @@ def test_split_is_pinned_stratified_and_moves_with_its_seed() -> None:
     assert 400 < int((first & second).sum()) < 600, "two tenths share a hundredth of 50,000"
 
 
-@pytest.mark.usefixtures("folder")
-def test_every_image_lands_in_exactly_one_split() -> None:
+def test_every_image_lands_in_one_split_and_the_first_per_class_are_the_first(folder: Path) -> None:
     data = cifar10.load()
     written = [image.tobytes() for name in NAMES[1:] for image in np.asarray(batch(name)["data"])]
     splits = (data.train, data.validation, data.test)
@@ -70,17 +69,13 @@ def test_every_image_lands_in_exactly_one_split() -> None:
     assert sorted(read) == sorted(written)
     assert read[100:] == written[100:], "the last batch is the test set"
     assert data.classes == ("a", "b") * 5
-
-
-def test_first_per_class_takes_the_first_and_changes_the_fingerprint(folder: Path) -> None:
-    whole = cifar10.read(folder)
-    few = cifar10.first_per_class(whole, 3)
-    labels = whole.train.labels.tolist()
+    few, labels = cifar10.first_per_class(data, 3), data.train.labels.tolist()
     first = [i for i, label in enumerate(labels) if labels[:i].count(label) < 3]
     assert few.train.labels.tolist() == [labels[i] for i in first]
-    assert torch.equal(few.train.images, whole.train.images[first])
-    assert (few.validation, few.test) == (whole.validation, whole.test)
-    assert len({data.fingerprint for data in (whole, few, cifar10.first_per_class(whole, 4))}) == 3
+    assert torch.equal(few.train.images, data.train.images[first])
+    assert (few.validation, few.test) == (data.validation, data.test)
+    others = (cifar10.read(folder), few, cifar10.first_per_class(data, 4))
+    assert len({each.fingerprint for each in (data, *others)}) == 3
     assert "3 training images of each class" in few.source.detail
 
 

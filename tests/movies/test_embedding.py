@@ -106,6 +106,9 @@ def test_a_wrong_argument_gets_a_sentence(name: str, value: Any) -> None:
             function(random_likes(5, 8), **{name: value})
     with pytest.raises(AssignmentError, match="optimiser is 'adamw'; choose one of sgd, momentum"):
         embedding.fit(random_likes(5, 8), optimiser="adamw")
+    for function in (embedding.find_floor, embedding.largest_stable_step):
+        with pytest.raises(AssignmentError, match="No user likes two films"):
+            function(likes_of(np.eye(9)))
 
 
 @pytest.mark.parametrize(
@@ -176,12 +179,6 @@ def test_leading_eigenpairs_are_those_of_the_dense_matrix() -> None:
         values, vectors = embedding.leading_eigenpairs(likes, how_many)
         np.testing.assert_allclose(values, expected[:how_many], atol=1e-9 * expected[0])
         np.testing.assert_allclose(X @ vectors, vectors * values, atol=1e-7 * expected[0])
-
-
-def test_likes_without_any_colike_get_a_sentence() -> None:
-    for function in (embedding.find_floor, embedding.largest_stable_step):
-        with pytest.raises(AssignmentError, match="No user likes two films"):
-            function(likes_of(np.eye(9)))
 
 
 @pytest.mark.usefixtures("sample_mode")

@@ -66,7 +66,7 @@ def test_a_figure_has_its_words_and_the_stamp_of_the_sample(name: str) -> None:
     assert not any(text.get_parse_math() for text in with_dollars)
 
 
-def test_no_name_on_the_map_hides_another_or_a_named_film_or_leaves_it() -> None:
+def test_no_name_on_the_map_hides_another_or_leaves_it_and_rings_hold_their_films() -> None:
     figure = FIGURES["map"]()
     figure.draw_without_rendering()
     axes, *_ = figure.axes
@@ -77,22 +77,11 @@ def test_no_name_on_the_map_hides_another_or_a_named_film_or_leaves_it() -> None
     assert not any(box.padded(4).contains(*dot) for box in boxes for dot in dots)
     assert all(axes.bbox.x0 <= box.x0 <= box.x1 <= axes.bbox.x1 for box in boxes)
     assert [len(points(line)) for line in axes.lines[:9]] == [2 * 31, 31 + 6, *[31] * 7]
-
-
-def test_a_ring_holds_the_films_in_it() -> None:
-    for axes in FIGURES["map"]().axes[:2]:
+    for axes in figure.axes[:2]:
         for ring, (film, rows) in zip(axes.patches, AROUND.items(), strict=True):
             away = np.linalg.norm(PLACES[rows] - PLACES[film - 10], axis=1)
             assert isinstance(ring, Circle)
-            assert ring.get_radius() == pytest.approx(away.max())
-
-
-def test_a_run_that_diverged_ends_in_a_cross_and_others_do_not() -> None:
-    for first, axes in enumerate(FIGURES["losses"]().axes):
-        (cross,) = [line for line in axes.lines if line.get_marker() == "x"]
-        assert (points(cross)[0, 0], cross.get_color()) == (first + 2, figures.COLOURS["momentum"])
-        assert points(axes.lines[0])[:, 1] == pytest.approx(LOSSES["Adam"] - first)
-    assert FIGURES["losses"]().axes[0].texts[0].get_text() == "the floor"
+            assert ring.get_radius() == pytest.approx(away.max()), "it holds the films around"
 
 
 def test_a_loss_that_oscillates_becomes_a_band_and_noise_does_not() -> None:
@@ -113,7 +102,7 @@ def test_an_optimiser_has_one_colour_and_curves_of_one_colour_differ_in_grey() -
     assert [line.get_linestyle() for line in lines[:10]] == ["--", *["-"] * 7, "--", "--"]
 
 
-def test_the_numbers_stand_where_they_belong() -> None:
+def test_the_numbers_stand_where_they_belong_and_what_diverged_ends_in_a_cross() -> None:
     assert FIGURES["likes"]().axes[1].texts[0].get_text() == f"{FILM}: 2"
     scores = FIGURES["scores"]().axes[0]
     assert [label.get_text() for label in scores.get_yticklabels()] == ["high", "low"]
@@ -123,3 +112,9 @@ def test_the_numbers_stand_where_they_belong() -> None:
         for line in axes.lines:
             assert points(line)[:, 0].tolist() == [1, 0.1, 0.01]
             assert points(line)[:, 1] == pytest.approx([9, 8, 7], abs=0.2)
+    losses = FIGURES["losses"]().axes
+    assert losses[0].texts[0].get_text() == "the floor"
+    for first, axes in enumerate(losses):
+        (cross,) = [line for line in axes.lines if line.get_marker() == "x"]
+        assert (points(cross)[0, 0], cross.get_color()) == (first + 2, figures.COLOURS["momentum"])
+        assert points(axes.lines[0])[:, 1] == pytest.approx(LOSSES["Adam"] - first)

@@ -9,9 +9,8 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from assignment.common import settings
+from tests.test_notebooks import each_notebook
 
-NOTEBOOKS = sorted((settings.PROJECT / "notebooks").glob("*.ipynb"))
 MOST_BYTES, MOST_LINES, MOST_LETTERS = 5_000_000, 40, 4_000
 A_MACHINE = re.compile(r"(?<![\w.])/(?:home|root|Users|tmp|work|content)/\w|[A-Z]:\\\\?Users")
 STRIPPED = re.compile(r"<(?:style|script|iframe|link|svg)\b", re.IGNORECASE)
@@ -68,7 +67,7 @@ def output_checks(output: Any) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@each_notebook
 def test_nothing_is_lost_on_a_code_host(path: Path) -> None:
     assert list(faults(nbformat.read(path, as_version=4))) == []
 
