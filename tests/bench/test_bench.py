@@ -65,9 +65,9 @@ def test_what_was_kept_follows_from_its_numbers_and_the_figure_from_it() -> None
     (kept,) = runs.read_all("bench")
     assert not kept.config["quick"]
     for number, row in enumerate(kept.facts["rows"]):
-        rounds = (kept.arrays[f"{number} {who}"].tolist() for who in ("ours", "theirs"))
+        ours, theirs = (kept.arrays[f"{number} {who}"].tolist() for who in ("ours", "theirs"))
         about = (row["what"], row["against"], row["unit"])
-        found = Comparison(*about, *rounds, row["hoped"]).row()
+        found = Comparison(*about, ours, theirs, row["hoped"]).row()
         assert {name: row[name] for name in found} == pytest.approx(found)
     sizes = kept.facts["growth"]
     assert kept.facts["slope"] == pytest.approx(growth.slope(sizes))

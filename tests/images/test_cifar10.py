@@ -13,6 +13,7 @@ import torchvision
 from assignment.common import settings
 from assignment.common.files import sha256
 from assignment.images import cifar10, pixels
+from assignment.images.sample import SHAPES
 
 NAMES = sorted(cifar10.ARCHIVE.files)
 
@@ -95,3 +96,16 @@ def test_file_that_is_not_official_is_refused_unopened(
     with pytest.raises(settings.AssignmentError, match=rf"{name} {reason} .*`make data`"):
         cifar10.read(folder)
     assert not Path("ran").exists()
+
+
+@pytest.mark.usefixtures("sample_mode")
+def test_the_sample_has_ten_classes_in_equal_parts_no_image_twice_and_the_same_again() -> None:
+    data = cifar10.load()
+    splits = (data.train, data.validation, data.test)
+    assert data.classes == SHAPES
+    assert [torch.bincount(s.labels).tolist() for s in splits] == [[90] * 10, [10] * 10, [20] * 10]
+    images = torch.cat([split.images for split in splits])
+    assert (images.dtype, images.shape) == (torch.uint8, (1200, 3, 32, 32))
+    assert len({image.numpy().tobytes() for image in images}) == 1200
+    assert (data.source.what, data.source.origin) == ("CIFAR-10 layout", "SAMPLE")
+    assert cifar10.load().fingerprint == data.fingerprint

@@ -280,6 +280,16 @@ def test_balanced_training_finds_more_of_a_rare_class(way: str) -> None:
     assert way == "finetune" or recalls[1] > recalls[0] + 0.2
 
 
+def test_classes_of_the_sample_are_told_apart_but_not_all() -> None:
+    data, stages = cifar10.load(), ("layer2", "layer3", "layer4 2x2")
+    plan = Plan(Recipe(epochs=3, batch=32, lr=0.05), sizes=(32,))
+    layer = experiments.linear_probe(data, FeatureSet(stages=stages), plan.recipe, final=True)
+    for result in (layer, experiments.finetune(data, plan, final=True)):
+        found = result.predictions["test"]
+        assert 0.6 < found.accuracy < 0.95
+        assert len(found.labels[~found.correct].unique()) >= 6, "the grids of errors are not empty"
+
+
 # --- a run answers only what was asked ------------------------------------------------------------
 
 

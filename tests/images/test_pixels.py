@@ -5,10 +5,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 from torchvision.models import ResNet18_Weights
 from torchvision.transforms.v2 import functional
 
-from assignment.images import pixels
+from assignment.images import cifar10, pixels, resnet
+from tests.conftest import Recorder
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -62,3 +64,29 @@ def test_augmentation_flips_then_crops_and_repeats_with_its_seed() -> None:
     assert torch.equal(original, before), "the input is left alone"
     assert torch.equal(first, pixels.random_crop(pixels.random_flip(original, again), 3, again))
     assert not torch.equal(first, pixels.augment(original, generator, max_shift=3))
+
+
+# --- on a device: Apple's MPS has no float64 and no antialiased resize ----------------------------
+
+
+def prepare(images: Tensor) -> Tensor:
+    augmented = pixels.augment(pixels.to_float(images), torch.Generator().manual_seed(0))
+    return pixels.normalise(pixels.resize(augmented, 64), pixels.IMAGENET)
+
+
+@pytest.mark.usefixtures("sample_mode")
+def test_images_and_network_run_on_what_mps_has() -> None:
+    train = cifar10.load().train
+    network = resnet.load_pretrained().network.train()
+    with Recorder() as recorder:
+        cross_entropy(network(prepare(train.images[:8])), train.labels[:8]).backward()
+    assert all(p.grad is not None for p in network.parameters())
+    operations, _, dtypes, _ = map(set, zip(*recorder.seen, strict=True))
+    assert not [each for each in operations if "_aa" in str(each)], "an antialiased resize"
+    assert not {torch.float64, torch.complex128} & dtypes
+
+
+@pytest.mark.needs("cuda")
+def test_cuda_prepares_the_same_images_as_the_cpu() -> None:
+    here, there = prepare(images(64)), prepare(images(64).cuda()).cpu()
+    torch.testing.assert_close(there, here, rtol=1e-4, atol=1e-5)

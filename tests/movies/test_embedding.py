@@ -106,9 +106,9 @@ def test_a_wrong_argument_gets_a_sentence(name: str, value: Any) -> None:
             function(random_likes(5, 8), **{name: value})
     with pytest.raises(AssignmentError, match="optimiser is 'adamw'; choose one of sgd, momentum"):
         embedding.fit(random_likes(5, 8), optimiser="adamw")
-    for function in (embedding.find_floor, embedding.largest_stable_step):
+    for search in (embedding.find_floor, embedding.largest_stable_step):
         with pytest.raises(AssignmentError, match="No user likes two films"):
-            function(likes_of(np.eye(9)))
+            search(likes_of(np.eye(9)))
 
 
 @pytest.mark.parametrize(
@@ -146,8 +146,8 @@ def test_the_floor_is_what_scipy_finds_on_the_literal_cost(dim: int, seed: int) 
     assert reached == pytest.approx(found.value, rel=1e-12)
     of_matrix = embedding.find_floor_of(dense_colikes(likes).numpy(), dim)
     assert of_matrix.value == pytest.approx(found.value, rel=1e-6)
-    products = (each.vectors @ each.vectors.T for each in (of_matrix, found))
-    np.testing.assert_allclose(*products, atol=0.01)
+    first, second = (each.vectors @ each.vectors.T for each in (of_matrix, found))
+    np.testing.assert_allclose(first, second, atol=0.01)
 
 
 @pytest.mark.needs("real_data")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from assignment.common import files, settings
 from assignment.common.settings import AssignmentError
-from assignment.movies import movielens
+from assignment.movies import movielens, sample
 from assignment.movies.movielens import MovieLens, RatingsError
 
 M, R, T = "movies.csv", "ratings.csv", "tags.csv"
@@ -248,6 +248,9 @@ def test_a_fault_of_ones_own_file_is_named(
 def test_a_file_that_is_none_gets_a_sentence(tmp_path: Path, name: str, reason: str) -> None:
     with pytest.raises(AssignmentError, match=rf"cannot be read \({reason}.* is read by `load`"):
         movielens.load_csv(tmp_path / name)
+    for read in (movielens.load, movielens.load_csv):
+        with pytest.raises(AssignmentError, match="The path is 7, which leads nowhere"):
+            read(7)  # type: ignore[arg-type]
 
 
 texts = st.text(st.characters(exclude_characters="\0\r\n\ufffd", codec="utf-8"))
@@ -307,3 +310,26 @@ def test_facts_of_the_official_files() -> None:
     liked = movielens.build_likes(data)
     assert len(liked.movies) == 6_298
     assert liked.matrix.sum() == liked.matrix.nnz == 48_580
+
+
+def test_same_seed_writes_the_same_bytes_and_another_seed_others(tmp_path: Path) -> None:
+    written: list[list[bytes]] = []
+    for seed in (0, 0, 1):
+        np.random.seed(len(written))  # noqa: NPY002 - the sample must not depend on it
+        sample.write_movielens(tmp_path, seed)
+        written.append([(tmp_path / name).read_bytes() for name in movielens.ARCHIVE.files])
+    first, again, other = written
+    assert first == again
+    assert all(a != b for a, b in zip(first, other, strict=True))
+
+
+@pytest.mark.usefixtures("sample_mode")
+def test_popularity_is_skewed_and_ratings_use_the_whole_scale() -> None:
+    data = movielens.load()
+    assert data.source.origin == "SAMPLE"
+    counts = data.ratings["movieId"].value_counts().reindex(data.movies.index, fill_value=0)
+    assert min((counts < 10).sum(), (counts > 100).sum()) >= 5
+    assert counts.nlargest(len(counts) // 5).sum() > 0.35 * counts.sum()  # a fifth if alike
+    assert set(data.ratings["rating"]) == {half / 2 for half in range(1, 11)}
+    assert 0.25 < (data.ratings["rating"] >= movielens.LIKED).mean() < 0.75
+    assert data.movies["title"].is_unique

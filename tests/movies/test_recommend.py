@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from assignment.common.files import Source
 from assignment.common.settings import AssignmentError
-from assignment.movies import movielens, recommend
+from assignment.movies import embedding, evaluation, movielens, recommend
 from assignment.movies.movielens import Likes, MovieLens
 from assignment.movies.recommend import Neighbours, by_colikes, by_cosine
 
@@ -228,3 +228,21 @@ def test_overlap_is_the_mean_size_of_the_common_sets(first: list[int], second: l
     assert recommend.mean_overlap([first, first], [second, first[::-1]]) == (6 + 12) / 2
     common = [i for i in first[:5] if i in second[:5]]
     assert recommend.mean_overlap([first[:5]], [np.array(second[:5])]) == len(common)
+
+
+@pytest.mark.usefixtures("sample_mode")
+def test_every_result_is_one_line_and_a_small_table() -> None:
+    data = movielens.load()
+    likes = movielens.build_likes(data)
+    found = embedding.fit(likes, dim=5, iterations=20)
+    train, held_out = evaluation.hold_out(likes)
+    judged = evaluation.evaluate(train.matrix.toarray() * 1.0, train, held_out)
+    near = recommend.by_cosine(data, likes, found.vectors)
+    for result in (data, likes, found, embedding.find_floor(likes, 5), judged, near):
+        line = repr(result)
+        assert line.startswith(f"{type(result).__name__} [SAMPLE")
+        assert len(line.splitlines()) == 1
+        assert len(line) < 200
+        markup = result._repr_html_()
+        assert "[SAMPLE" in markup
+        assert len(markup) < 1500

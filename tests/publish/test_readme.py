@@ -16,6 +16,7 @@ from assignment.common.tables import anchor
 from assignment.images import predictions
 from assignment.images.answers import accuracy
 from assignment.images.experiments import read_result
+from assignment.movies import movielens
 from assignment.publish import figures, readme
 from tests.test_notebooks import NOTEBOOKS, SECTIONS
 
@@ -129,3 +130,16 @@ def test_the_picture_is_drawn_from_the_records() -> None:
     with Image.open(settings.PROJECT / "figures" / "readme.png") as committed:
         assert committed.info["Records"] == drawn.records, "run `make render`"
         assert committed.info["Description"] == drawn.alt
+
+
+@pytest.mark.usefixtures("sample_mode")
+def test_five_lines_print_ten_films(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (settings.PROJECT / "src" / "assignment" / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    (script,) = (block for block in blocks if "movielens" in block)
+    assert len([line for line in script.splitlines() if line]) == 5
+    exec(script, {})
+    films = capsys.readouterr().out.splitlines()
+    assert len(films) == 10
+    genres = movielens.load().movies.set_index("title")["genres"][films]
+    assert genres.str.startswith("Animation").mean() > 0.5
