@@ -27,9 +27,7 @@ DATA = settings.data_folder()
 FILES = ("cifar-10-batches-py/test_batch", "ml-latest-small/ratings.csv")
 PREREQUISITES: dict[str, Callable[[], bool]] = {
     "real_data": lambda: all((DATA / name).is_file() for name in FILES),
-    "label_lists": lambda: (
-        (DATA / labels.RATINGS.name).is_file() and (DATA / labels.COPIES.name).is_file()
-    ),
+    "label_lists": lambda: all((DATA / f.name).is_file() for f in (labels.RATINGS, labels.COPIES)),
     "weights": lambda: (DATA / "weights" / "resnet18-reconstructed.pt").is_file(),
     "cuda": torch.cuda.is_available,
     "mps": torch.backends.mps.is_available,

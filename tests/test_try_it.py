@@ -33,79 +33,49 @@ OTHERS = 'asked = ["The Matrix", "Toy Story", "Clueless"]'
 TWO = "the last two stages and the head"
 TRIES = {
     "01_cifar10_transfer": [
-        Try(
-            "1.1", "max_shift=4", "max_shift=12",
+        Try("1.1", "max_shift=4", "max_shift=12",
             # Of a shift by more than four pixels the whole border is a reflection.
             "(augmented(im := data.train.images[:500]) != pixels.augment(pixels.to_float(im), "
-            "torch.Generator().manual_seed(0), max_shift=4)).any()",
-        ),
-        Try(
-            "1.2a", "for decay in (0.002,", "for decay in (0.0, 0.002,",
-            "swept['0'][0].history[-1, 0] < swept['0.032'][0].history[-1, 0]", Mode.SAMPLE,
-        ),
-        Try(
-            "1.2b", 'linear.predictions["test"]', 'linear.predictions["validation"]',
-            "torch.equal(frozen.labels, data.validation.labels)",
-        ),
-        Try(
-            "1.3a", "tuned = [fine", "plan, seeds = experiments.IMPATIENT, (0,)\ntuned = [fine",
-            "len(tuned) == 1 and tuned[0].run.config['plan']['sizes'] == [48]", Mode.SAMPLE,
-        ),
-        Try(
-            "1.3b", "seeds[0]", "seeds[1]",
-            "tuned.run.config['plan']['recipe']['seed'] == seeds[1]",
-        ),
-        Try(
-            "1.3c", 'tested["finetuned"], moved.lost', 'tested["frozen features"], moved.lost',
-            "(sure := tested['frozen features'].log_confidence[lost]).diff().max() <= 0",
-        ),
-        Try(
-            "1.4", '    "from', f'    "{TWO}": replace(gentle, trainable="layer3"),\n    "from',
+            "torch.Generator().manual_seed(0), max_shift=4)).any()"),
+        Try("1.2a", "for decay in (0.002,", "for decay in (0.0, 0.002,",
+            "swept['0'][0].history[-1, 0] < swept['0.032'][0].history[-1, 0]", Mode.SAMPLE),
+        Try("1.2b", 'linear.predictions["test"]', 'linear.predictions["validation"]',
+            "torch.equal(frozen.labels, data.validation.labels)"),
+        Try("1.3a", "tuned = [fine", "plan, seeds = experiments.IMPATIENT, (0,)\ntuned = [fine",
+            "len(tuned) == 1 and tuned[0].run.config['plan']['sizes'] == [48]", Mode.SAMPLE),
+        Try("1.3b", "seeds[0]", "seeds[1]",
+            "tuned.run.config['plan']['recipe']['seed'] == seeds[1]"),
+        Try("1.3c", 'tested["finetuned"], moved.lost', 'tested["frozen features"], moved.lost',
+            "(sure := tested['frozen features'].log_confidence[lost]).diff().max() <= 0"),
+        Try("1.4", '    "from', f'    "{TWO}": replace(gentle, trainable="layer3"),\n    "from',
             "(learns := lambda name: adapted[name][0].facts['trainable parameters'])('the last "
-            f"stage and the head') < learns('{TWO}') < learns('from scratch')", Mode.SAMPLE,
-        ),
-        Try(
-            "1.5", "(32, 64, 128, 224)", "(32, 40, 64, 128, 224)",
+            f"stage and the head') < learns('{TWO}') < learns('from scratch')", Mode.SAMPLE),
+        Try("1.5", "(32, 64, 128, 224)", "(32, 40, 64, 128, 224)",
             "shares.index.tolist() == [32, 40, 64, 128, 224] and shares.notna().all(axis=None)",
-            Mode.SAMPLE,
-        ),
+            Mode.SAMPLE),
         Try("1.6", "descending=True)[:10]", "descending=True)[:5]", "len(suspects) == 5"),
     ],
     "02_movie_embeddings": [
-        Try(
-            "2.1", "for threshold in (3.5, 4.0, 4.5)", "for threshold in (3.5, 4.0, 4.5, 5.0)",
-            "rows[-1]['likes'] < rows[1]['likes'] / 3",
-        ),
+        Try("2.1", "for threshold in (3.5, 4.0, 4.5)", "for threshold in (3.5, 4.0, 4.5, 5.0)",
+            "rows[-1]['likes'] < rows[1]['likes'] / 3"),
         Try("2.1", FILMS, OTHERS, "'Clueless (1995)' in rows[0]"),
-        Try(
-            "2.2", "(1.1, 0.9,", "(1.1, 0.95, 0.9,",
+        Try("2.2", "(1.1, 0.9,", "(1.1, 0.95, 0.9,",
             "np.argmax((losses := lambda share: by_rate[f'{share} x predicted']['losses'])(0.95) < "
-            "1.05 * floor['value']) < np.argmax(losses(0.9) < 1.05 * floor['value'])",
-        ),
-        Try(
-            "2.3", '"Adagrad":', '"fast Adam": ("adam", 0.3), "Adagrad":',
+            "1.05 * floor['value']) < np.argmax(losses(0.9) < 1.05 * floor['value'])"),
+        Try("2.3", '"Adagrad":', '"fast Adam": ("adam", 0.3), "Adagrad":',
             "runs['fast Adam']['losses'][30] < runs['Adam']['losses'][30] and "
-            "runs['fast Adam']['losses'][-300:].max() > runs['Adam']['losses'][-300:].max()",
-        ),
-        Try(
-            "2.4", "perplexity=30", "perplexity=5",
+            "runs['fast Adam']['losses'][-300:].max() > runs['Adam']['losses'][-300:].max()"),
+        Try("2.4", "perplexity=30", "perplexity=5",
             "(close := lambda p: (d := np.sort(np.linalg.norm(p[:500, None] - p, axis=2)))[:, 5]"
-            ".mean() / d[:, 100].mean())(places) < close(study.film_map(30, 5)['places'])",
-        ),
-        Try(
-            "2.5", "dims = (10,", "dims = (400, 10,",
+            ".mean() / d[:, 100].mean())(places) < close(study.film_map(30, 5)['places'])"),
+        Try("2.5", "dims = (10,", "dims = (400, 10,",
             "(left := by_dim['floor'].str.replace(',', '').astype(float))[0] < left[1]",
-            Mode.SAMPLE,
-        ),
-        Try(
-            "2.6", "default_rng(0)\nrows", "default_rng(1)\nrows",
+            Mode.SAMPLE),
+        Try("2.6", "default_rng(0)\nrows", "default_rng(1)\nrows",
             "{short_title(data.movies['title'][film]) for film in np.random.default_rng(0).choice("
-            "rated[rated < 10].index, 5, replace=False)} != {row['film'] for row in rows[:5]}",
-        ),
-        Try(
-            "2.7", "study.held_out(seed=seed)", "study.held_out(seed=seed, share=0.5)",
-            "splits[0].config['share'] == 0.5", Mode.SAMPLE,
-        ),
+            "rated[rated < 10].index, 5, replace=False)} != {row['film'] for row in rows[:5]}"),
+        Try("2.7", "study.held_out(seed=seed)", "study.held_out(seed=seed, share=0.5)",
+            "splits[0].config['share'] == 0.5", Mode.SAMPLE),
     ],
 }  # fmt: skip
 

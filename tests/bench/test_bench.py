@@ -2,21 +2,14 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from assignment.common import runs, settings
 from assignment.movies import movielens
 from assignment.publish import explore, pages, readme
-from tests.bench import embedding, growth, live, start
+from tests.bench import embedding, growth, live
 from tests.bench.table import Comparison, in_a_child
-
-
-def test_made_up_likes_are_as_many_as_asked_and_skewed() -> None:
-    likes = growth.skewed_likes(0.2)
-    assert (likes.matrix.nnz, likes.matrix.data.max()) == (round(growth.LIKES * 0.2), 1)
-    assert np.sort(likes.count)[-len(likes.count) // 10 :].sum() > likes.matrix.nnz / 3
 
 
 @pytest.mark.needs("posix")
@@ -31,15 +24,6 @@ def test_a_size_is_measured_in_a_process_of_its_own() -> None:
 def test_every_form_of_the_cost_takes_a_step() -> None:
     for form in ("fast", "literal"):
         embedding.build_form(form, movielens.build_likes(movielens.load()))()
-
-
-def test_starting_is_compared_with_everything_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(start, "seconds", lambda code: 1.0 + code.startswith(start.EAGER))
-    assert [one.ratios for one in start.comparisons(2)] == 3 * [[2.0, 2.0]]
-    for notebook in ("01", "02"):
-        code = start.to_first_figure(notebook)
-        compile(code, notebook, "exec")
-        assert code.count("save_figure(") == 1
 
 
 def test_without_a_browser_its_steps_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

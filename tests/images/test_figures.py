@@ -24,22 +24,16 @@ LARGE = Split(torch.full((7, 3, 224, 224), 99, dtype=torch.uint8), torch.arange(
 FOUND = Predictions(torch.eye(9)[GUESS] * torch.linspace(1, 8, 108)[:, None], LABELS)
 PERFECT = Predictions(torch.eye(9)[LABELS] * 9.0, LABELS)
 METHODS = {"right": {32: 0.5, 2240: 0.9}, "wrong": {32: 0.4, 64: 0.6, 2240: 0.8}}
+HISTORY = np.arange(12).reshape(3, 4)
+VOTES = {image: {CLASSES[image]: 2, "other": 3, "none": 0} for image in range(7)}
 FIGURES = {
     "examples": lambda: figures.class_examples(SPLIT, CLASSES, lambda images: images / 255),
     "large examples": lambda: figures.class_examples(LARGE, "ab", lambda images: images / 255),
-    "curves": lambda: figures.learning_curves({"A": np.arange(12).reshape(3, 4)}, {"A": 2}, "alt"),
-    "late": lambda: figures.learning_curves(
-        {"A": np.arange(12).reshape(3, 4)}, {"A": 2}, "alt", first=2
-    ),
+    "curves": lambda: figures.learning_curves({"A": HISTORY}, {"A": 2}, "alt"),
+    "late": lambda: figures.learning_curves({"A": HISTORY}, {"A": 2}, "alt", first=2),
     "lines": lambda: figures.accuracy_lines(METHODS, "pixels", "alt", doubling=True),
     "reliability": lambda: figures.reliability_diagram({"A": {"B": FOUND}}, "alt"),
-    "disputed": lambda: figures.disputed_images(
-        SPLIT,
-        CLASSES,
-        {image: {CLASSES[image]: 2, "other": 3, "none": 0} for image in range(7)},
-        {"A": FOUND},
-        "alt",
-    ),
+    "disputed": lambda: figures.disputed_images(SPLIT, CLASSES, VOTES, {"A": FOUND}, "alt"),
     "confusions": lambda: figures.confusion_matrices({"A": FOUND}, CLASSES, "alt"),
     "accuracies": lambda: figures.class_accuracies({"A": FOUND, "B": PERFECT}, CLASSES, "alt"),
     "grid": lambda: figures.most_confident_grid(SPLIT, FOUND, CLASSES, "A"),

@@ -66,6 +66,8 @@ def test_a_descent_keeps_losses_and_the_lists_on_its_way() -> None:
     nearest = by_cosine(one.data, one.liked, again.snapshots[10]).top(one.films)
     assert run["lists"].shape == (3, 3, 10)
     assert (run["lists"][1] == nearest).all()
+    kept = one.descend("nesterov", 1e-5, dim=4, iterations=20, checkpoints=(), keep_vectors=True)
+    assert (kept["vectors"] == again.vectors.astype(np.float16)).all()
 
 
 @pytest.mark.usefixtures("sample_mode")
@@ -77,6 +79,9 @@ def test_a_floor_keeps_its_lists_and_where_asked_its_vectors() -> None:
     nearest = by_cosine(one.data, one.liked, whole["vectors"].astype(float)).top(one.films)
     assert (np.sort(nearest) == np.sort(plain["lists"])).mean() > 0.9  # kept in half precision
     assert one.floor(dim=4, seed=1)["value"] == pytest.approx(plain["value"], rel=1e-4)
+    some = one.floor(dim=4, fewest=20, keep_vectors=True)  # films with few likes are left out
+    assert (some["vectors"].any(axis=1) == (one.liked.count >= 20)).all()
+    assert some["value"] < plain["value"]
 
 
 @pytest.mark.usefixtures("sample_mode")
@@ -115,17 +120,6 @@ def test_methods_and_targets_are_judged_on_the_same_held_out_likes() -> None:
     assert found["unexplained"].shape == found["in_strong_pairs"].shape == (4,)
     assert (found["unexplained"] > 0).all()
     assert (found["unexplained"] < 1).all()
-
-
-@pytest.mark.usefixtures("sample_mode")
-def test_films_with_few_likes_can_be_left_out_and_vectors_kept() -> None:
-    one = study()
-    some = one.floor(dim=4, fewest=20, keep_vectors=True)
-    assert (some["vectors"].any(axis=1) == (one.liked.count >= 20)).all()
-    assert some["value"] < one.floor(dim=4)["value"]
-    run = one.descend("adam", 0.1, dim=4, iterations=5, checkpoints=(5,), keep_vectors=True)
-    again = embedding.fit(one.liked, 4, "adam", 0.1, 5)
-    assert (run["vectors"] == again.vectors.astype(np.float16)).all()
 
 
 @pytest.mark.parametrize("name", SMALL)

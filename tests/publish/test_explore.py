@@ -288,40 +288,35 @@ FILTERS: list[dict[str, Any]] = [
     *({"evidence": name} for name in ("rejected", "accepted", "copy", "original")),
     {"model": "1", "evidence": "rejected", "least": "80", "truth": "9", "order": "image"},
 ]
+USUAL = (("model", "both"), ("least", 0), ("most", 100))
 
 
 def prove_filters(driver: Any, films: Films) -> Iterator[str]:
     """How many errors pass these filters, from the logits themselves."""
     both, evidence = explore._models(cifar10.load()), labels.load()
-    rejected, copied = (
-        torch.isin(torch.arange(len(both[0].labels)), some)
-        for some in (evidence.rejected, evidence.copies)
-    )
+    places = torch.arange(len(both[0].labels))
+    marked = {"rejected": torch.isin(places, evidence.rejected)}
+    marked |= {"copy": torch.isin(places, evidence.copies), "accepted": ~marked["rejected"]}
+    marked |= {"original": ~marked["copy"], "": places >= 0}
     for chosen in FILTERS:
-        wanted = {"model": "both", "least": "0", "most": "100", **chosen}
-        counts, images = 0, torch.zeros(len(both[0].labels), dtype=torch.bool)
+        model, least, most = (chosen.get(key, usual) for key, usual in USUAL)
+        passing = []
         for name, found, other in (("0", both[0], both[1]), ("1", both[1], both[0])):
             sure = 100 * found.log_confidence.exp()
-            passing = ~found.correct & (sure >= float(wanted["least"]))
-            passing &= sure <= float(wanted["most"])
+            some = ~found.correct & (sure >= float(least)) & (sure <= float(most))
+            some &= marked[chosen.get("evidence", "")]
             for key, values in (("truth", found.labels), ("predicted", found.predicted)):
-                passing &= values == int(wanted.get(key, -1)) if key in wanted else True
-            if wanted["model"] in ("corrected", "lost"):
-                passing &= other.correct
-            allowed = {"both": "01", "corrected": "0", "lost": "1"}
-            passing &= name in allowed.get(wanted["model"], wanted["model"])
-            match wanted.get("evidence"):
-                case "rejected" | "accepted" as which:
-                    passing &= rejected == (which == "rejected")
-                case "copy" | "original" as which:
-                    passing &= copied == (which == "copy")
-            counts += int(passing.sum())
-            images |= passing
+                some &= values == int(chosen[key]) if key in chosen else True
+            some &= other.correct if model in ("corrected", "lost") else True
+            some &= name in {"both": "01", "corrected": "0", "lost": "1"}.get(model, model)
+            passing.append(some)
+        either = torch.stack(passing)
+        counts, images = int(either.sum()), int(either.any(0).sum())
         address = "&".join(f"{key}={value}" for key, value in chosen.items())
         driver.execute_script("location.hash = arguments[0]; openAddress()", address)
         shown = [int(n.replace(",", "")) for n in re.findall(r"[\d,]+", text(driver, "count"))]
-        if shown != [counts, int(images.sum())] and (counts or shown):
-            yield f"{chosen}: {shown}, expected {counts} on {int(images.sum())}"
+        if shown != [counts, images] and (counts or shown):
+            yield f"{chosen}: {shown}, expected {counts} on {images}"
 
 
 # Of each: the page, the proof, and a fault to plant.

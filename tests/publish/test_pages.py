@@ -78,9 +78,8 @@ def test_a_tall_grid_of_images_is_printed_in_its_rows(site: dict[str, str]) -> N
         for grid in re.findall(r'class="rows".*?</div>\n</div>', site[NAMES[1]], re.DOTALL)
     )
     assert [*map(float, first)] == [0, heading + row]
-    assert [[*map(float, one)] for one in others] == [
-        [heading + k * row, row] for k in range(1, 10)
-    ]
+    rows = [[heading + k * row, row] for k in range(1, 10)]
+    assert [[*map(float, one)] for one in others] == rows
 
 
 @pytest.mark.parametrize(("script", "reason"), [
