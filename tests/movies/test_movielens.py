@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from assignment.common import files, settings
 from assignment.common.settings import AssignmentError
-from assignment.movies import movielens, sample
+from assignment.movies import movielens, recommend, sample
 from assignment.movies.movielens import MovieLens, RatingsError
 
 M, R, T = "movies.csv", "ratings.csv", "tags.csv"
@@ -324,7 +324,7 @@ def test_same_seed_writes_the_same_bytes_and_another_seed_others(tmp_path: Path)
 
 
 @pytest.mark.usefixtures("sample_mode")
-def test_popularity_is_skewed_and_ratings_use_the_whole_scale() -> None:
+def test_the_sample_has_tastes_skewed_popularity_and_ratings_of_the_whole_scale() -> None:
     data = movielens.load()
     assert data.source.origin == "SAMPLE"
     counts = data.ratings["movieId"].value_counts().reindex(data.movies.index, fill_value=0)
@@ -333,3 +333,7 @@ def test_popularity_is_skewed_and_ratings_use_the_whole_scale() -> None:
     assert set(data.ratings["rating"]) == {half / 2 for half in range(1, 11)}
     assert 0.25 < (data.ratings["rating"] >= movielens.LIKED).mean() < 0.75
     assert data.movies["title"].is_unique
+    genres = data.movies.set_index("title")["genres"]
+    near = recommend.by_cosine_colikes(data, movielens.build_likes(data))
+    for query in ("Apollo 13 (1995)", "Toy Story (1995)", "Home Alone (1990)"):
+        assert (near.similar(query)["genres"] == genres[query]).sum() >= 5, "of its own genres"
