@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, make_dataclass, replace
 from pathlib import Path
@@ -170,7 +171,15 @@ def forge(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object
     return edit(harm)
 
 
+def claim_70_terabytes(path: Path) -> None:
+    header = {"descr": "<f8", "fortran_order": False, "shape": (10**13,)}
+    with zipfile.ZipFile(path.with_suffix(".npz"), "w") as whole, whole.open("a.npy", "w") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+    forge(lambda about: None)(path)
+
+
 @pytest.mark.parametrize("harm", [
+    claim_70_terabytes,
     lambda path: path.with_suffix(".npz").unlink(),
     lambda path: path.with_suffix(".npz").write_bytes(b"PK"),
     lambda path: path.write_text("{"),

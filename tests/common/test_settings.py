@@ -121,7 +121,7 @@ def test_a_report_fits_any_console(monkeypatch: Patch) -> None:
 
 def test_a_path_may_be_text_and_lead_from_the_project(monkeypatch: Patch, tmp_path: Path) -> None:
     name = str(tmp_path / "new" / "file")
-    assert files.write_if_possible(name, lambda file: file.write(b""))
+    assert files.write_if_possible(name, b"")
     remote = RemoteFile("file", (), files.sha256(name), 0)
     assert fetch(remote, str(tmp_path / "new")) == Path(name)
     archive = Archive("one", remote, "new", {"file": remote.sha256})

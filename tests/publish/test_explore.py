@@ -283,16 +283,18 @@ def prove_search(driver: Any, films: Films) -> Iterator[str]:
 
 FILTERS: list[dict[str, Any]] = [
     *({}, {"model": "0"}, {"model": "1"}, {"model": "corrected"}, {"model": "lost"}),
-    *({"truth": "3"}, {"truth": "3", "predicted": "5"}, {"model": "1", "predicted": "5"}),
-    *({"least": "90"}, {"model": "0", "least": "50", "most": "75"}),
+    *({"truth": "3"}, {"predicted": "5"}, {"truth": "3", "predicted": "5"}),
+    *({"model": "1", "truth": "3", "predicted": "5"}, {"least": "90"}, {"most": "50"}),
+    *({"model": "0", "least": "50", "most": "75"}, {"model": "1", "least": "99"}),
     *({"evidence": name} for name in ("rejected", "accepted", "copy", "original")),
-    {"model": "1", "evidence": "rejected", "least": "80", "truth": "9", "order": "image"},
+    *({"model": "1", "evidence": "rejected", "least": "80"}, {"model": "lost", "evidence": "copy"}),
+    {"model": "corrected", "truth": "9", "most": "60", "order": "image"},
 ]
 USUAL = (("model", "both"), ("least", 0), ("most", 100))
 
 
 def prove_filters(driver: Any, films: Films) -> Iterator[str]:
-    """How many errors pass these filters, from the logits themselves."""
+    """How many errors pass twenty filters, from the logits themselves."""
     both, evidence = explore._models(cifar10.load()), labels.load()
     places = torch.arange(len(both[0].labels))
     marked = {"rejected": torch.isin(places, evidence.rejected)}
