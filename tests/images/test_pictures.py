@@ -128,7 +128,7 @@ def test_every_picture_lands_in_one_split_and_the_seed_decides_in_which(tmp_path
 
 @pytest.mark.parametrize(("layout", "sizes"), [
     (("train", "val", "test"), [30, 4, 4]),
-    (("train", "valid", "test"), [30, 4, 4]),
+    (("Training", "valid", "TEST"), [30, 4, 4]),
     (("train", "val"), [26, 4, 4]),
     (("train", "test"), [26, 4, 4]),
     (("train",), [22, 4, 4]),
@@ -136,9 +136,9 @@ def test_every_picture_lands_in_one_split_and_the_seed_decides_in_which(tmp_path
 def test_a_folder_that_is_split_is_taken_as_it_is(
     tmp_path: Path, layout: tuple[str, ...], sizes: list[int]
 ) -> None:
-    counts = {"train": 15}
-    for name in layout:
-        folder_of(tmp_path / name, ill=counts.get(name, 2), well=counts.get(name, 2))
+    for place, name in enumerate(layout):
+        count = 2 if place else 15
+        folder_of(tmp_path / name, ill=count, well=count)
     data = pictures.load(tmp_path)
     assert [len(split) for split in (data.train, data.validation, data.test)] == sizes
 

@@ -4,7 +4,6 @@ Each becomes a square of one size and is stored like an image of CIFAR-10, uint8
 split, so that whatever takes those takes these. PIL has read every file before training begins.
 """
 
-import os
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -16,14 +15,18 @@ import torch
 from torch import Tensor
 
 from assignment.common import progress
-from assignment.common.files import Source
+from assignment.common.files import AnyPath, Source, find_path
 from assignment.common.settings import AssignmentError, report
 from assignment.images.cifar10 import Dataset, Split
 from assignment.images.resnet import import_torchvision
 
 BYTES = 2_500_000_000  # that all pictures may take: 50,000 of 128 pixels a side, 16,000 of 224
 SIDES = (224, 192, 160, 128, 96, 64)
-NAMES = {"train": ("train",), "validation": ("val", "valid", "validation"), "test": ("test",)}
+NAMES = {
+    "train": ("train", "training"),
+    "validation": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
 Files = list[tuple[Path, int]]  # pictures, each with the number of its class
 
 
@@ -36,7 +39,7 @@ class PicturesError(AssignmentError):
 
 
 def load(
-    folder: str | Path,
+    folder: AnyPath,
     side: int | None = None,
     share: float = 0.15,
     seed: int = 0,
@@ -60,7 +63,7 @@ def load(
         raise AssignmentError(f"side is {side}, expected 32 pixels or more, or None to choose.")
     if not 0 < share <= 1 / 3:
         raise AssignmentError(f"share is {share}, expected a number above 0 and up to a third.")
-    folder = Path(os.path.expanduser(folder))
+    folder = find_path(folder)
     try:
         files, classes = _find(folder, share, seed)
     except OSError as error:
@@ -87,8 +90,9 @@ def load(
 
 def _find(folder: Path, share: float, seed: int) -> tuple[dict[str, Files], tuple[str, ...]]:
     """Return the pictures of each split, those to learn from in an order drawn by the seed."""
-    parts = {s: folder / n for s, names in NAMES.items() for n in names if (folder / n).is_dir()}
-    if "train" not in parts or len(parts) == 1 < len(_folders(folder)):
+    found = {name.casefold(): folder / name for name in _folders(folder)}
+    parts = {s: found[n] for s, names in NAMES.items() for n in names if n in found}
+    if "train" not in parts or len(parts) == 1 < len(found):
         parts = {"train": folder}
     classes = _folders(parts["train"])
     if len(classes) < 2:
