@@ -1,6 +1,7 @@
 """The training loop: its arithmetic, what stays frozen, and what is interrupted and resumed."""
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -215,6 +216,12 @@ def test_frozen_parts_do_not_change_and_their_batchnorm_stays_in_eval_mode(
     assert modes == {name: {False, name.startswith(learns)} for name in modes}
 
 
+@pytest.mark.parametrize("change", [{"epochs": 0}, {"batch": 0}, {"lr": 0.0}, {"lr": math.nan}])
+def test_a_recipe_that_trains_nothing_is_refused(change: Any) -> None:
+    with pytest.raises(AssignmentError, match=r"^Expected epochs, a batch and an lr above zero"):
+        replace(RECIPE, **change)
+
+
 def test_a_loss_that_is_not_finite_is_one_sentence() -> None:
     spoilt = Split(rows().images * torch.nan, rows().labels)
     with pytest.raises(AssignmentError, match="no longer finite after 1 steps with lr 20; choose"):
@@ -235,7 +242,6 @@ def stop_after(calls: int) -> Callable[..., None]:
 @pytest.mark.parametrize("recipe", [RECIPE, replace(RECIPE, choose_best=False)])
 @pytest.mark.parametrize(("make", "seconds", "stops"), [
     *[(None, 0.0, {calls: calls - calls // 5}) for calls in range(1, 15)],
-    *[(None, 60.0, {calls: calls // 5 * 4}) for calls in (5, 8, 12)],
     (None, 0.0, {3: 3, 2: 4, 5: 8}),
     (network, 0.0, {4: 4, 6: 8}),
     (network, 0.0, {7: 6}),

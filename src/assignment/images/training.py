@@ -43,6 +43,10 @@ class Recipe:
     choose_best: bool = True  # the first epoch of highest validation accuracy; False: the last
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch < 1 or not 0 < self.lr < math.inf:
+            raise AssignmentError(f"Expected epochs, a batch and an lr above zero, found {self}.")
+
     def lr_factor(self, progress: float) -> float:
         """Learning rate, as a share of the highest, after a share of the steps."""
         if progress < self.warmup or self.warmup >= 1:
@@ -95,8 +99,8 @@ def train(
 ) -> TrainedModel:
     """Train a model in place; return it with the weights of the epoch that the recipe chooses.
 
-    The state is saved in `checkpoint` every minute and after every epoch; where the file exists,
-    training goes on from it. Each config needs a file of its own, which the caller deletes once
+    The state is saved in `checkpoint` every minute and at the end; where the file exists, training
+    goes on from it. Each config needs a file of its own, which the caller deletes once
     the result is saved. With class weights an image counts by them, in the loss and in what the
     recipe chooses by.
     """
@@ -202,18 +206,18 @@ class _TrainingState:
         self.totals = torch.zeros(2, device=next(model.parameters()).device)
         if path and path.is_file():
             self.load(path)
-        self.clock = time.perf_counter()
+        self.clock = self.written = time.perf_counter()
 
     def end_step(self, sums: Tensor) -> None:
         self.totals += sums
         self.step += 1
-        if time.perf_counter() - self.clock > CHECKPOINT_SECONDS:
+        if time.perf_counter() - self.written > CHECKPOINT_SECONDS:
             self.save()
 
     def end_epoch(
         self, validation: Split, transform: Transform, class_weights: Tensor | None
     ) -> None:
-        self.save()
+        self.count_seconds()
         logits = predict_logits(self.model, validation.images, transform)
         labels = validation.labels.cpu()
         loss = functional.cross_entropy(logits, labels).item()
@@ -232,13 +236,16 @@ class _TrainingState:
         if self.step == self.steps:
             self.save()
 
-    def save(self) -> None:
+    def count_seconds(self) -> None:
         if not self.totals.isfinite().all():
             raise AssignmentError(
                 f"The loss is no longer finite after {self.step} steps with lr "
                 f"{self.recipe.lr:g}; choose a smaller one."
             )
         self.seconds += time.perf_counter() - self.clock
+
+    def save(self) -> None:
+        self.count_seconds()
         if self.path:
             state = {name: getattr(self, name) for name in self.numbers}
             state |= {name: part.state_dict() for name, part in self.parts.items()}
@@ -246,7 +253,7 @@ class _TrainingState:
                 self.saved = self.step
             else:
                 self.path = None  # the next attempts would only repeat the warning
-        self.clock = time.perf_counter()
+        self.clock = self.written = time.perf_counter()
 
     def load(self, path: Path) -> None:
         state = files.load_tensors(path, self.totals.device)
