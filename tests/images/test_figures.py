@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from assignment.common.settings import AssignmentError
 from assignment.images import figures
 from assignment.images.cifar10 import Split
 from assignment.images.figures import HEADING, LEFTS, PITCH, ROW, THUMB
@@ -85,6 +86,12 @@ def test_the_words_of_a_grid_are_right_and_hide_nothing() -> None:
     assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
     assert all(figure.bbox.x0 <= box.x0 <= box.x1 <= figure.bbox.x1 for box in boxes)
     assert "The 37 errors were made with confidences from 96% to 100%." in figure.alt
+
+
+def test_predictions_of_other_images_are_refused() -> None:
+    other = Split(SPLIT.images, SPLIT.labels.flip(0))
+    with pytest.raises(AssignmentError, match="of other images; expected those of the split"):
+        figures.most_confident_grid(other, FOUND, CLASSES, "Model")
 
 
 BINS, BEST = calibration(FOUND), ([2, 2], [0, 1])

@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
 from torch import Tensor
 
 from assignment.common.figures import GREY, PAGE_DPI, PALETTE, Figure, new_figure, styled
+from assignment.common.settings import AssignmentError
 from assignment.images.cifar10 import Split
 from assignment.images.predictions import (
     BINS,
@@ -50,7 +51,7 @@ def class_examples(
     figure = new_figure(
         7, 5.6 * max(len(classes), 3) / 10,
         f"{each} training images of each of the {len(classes)} classes; on the right "
-        "the same images mirrored and shifted at random, still easy to recognise.",
+        "the same images mirrored and shifted at random.",
     )  # fmt: skip
     left, right = figure.subplots(1, 2)
     left.set_title(f"as stored ({side} x {side} pixels)")
@@ -210,6 +211,8 @@ def image_grid(
 
     An error has a frame and a cross, and its label says what the image is.
     """
+    if not torch.equal(split.labels.cpu(), predictions.labels):
+        raise AssignmentError("These predictions are of other images; expected those of the split.")
     width, height = 14 * PAGE_DPI, HEADING + ROW * len(rows)
     figure = new_figure(7, height / (2 * PAGE_DPI), alt)
     figure.set_layout_engine("none")
@@ -223,7 +226,9 @@ def image_grid(
         for left, half in zip(LEFTS, halves, strict=True):
             place = left - 8, top + THUMB / 2
             title = _cut(half.title, 12)
-            axes.text(*place, title, rotation=90, ha="right", va="center", fontsize=8)
+            axes.text(
+                *place, title, rotation=90, ha="right", va="center", fontsize=8, parse_math=False
+            )
             for column, image in enumerate(half.images[:HALF]):
                 x = left + column * PITCH
                 pixels = split.images[image].permute(1, 2, 0).cpu().numpy()
@@ -234,8 +239,8 @@ def image_grid(
                     label, weight = f"{label}\nis {names[predictions.labels[image]]}", "bold"
                     _mark_as_wrong(axes, x, top)
                 axes.text(
-                    x + THUMB / 2, top + THUMB + 4, label, weight=weight,
-                    ha="center", va="top", fontsize=6.5, linespacing=1.05,
+                    x + THUMB / 2, top + THUMB + 4, label, weight=weight, ha="center", va="top",
+                    fontsize=6.5, linespacing=1.05, parse_math=False,
                 )  # fmt: skip
     return figure
 
@@ -290,9 +295,8 @@ def most_confident_grid(
     confidence = predictions.log_confidence[errors].exp().tolist() or [0.0]
     alt = (
         f"{model}: for each of the {len(classes)} classes the five most confident correct "
-        "predictions and the five most confident errors on its test images. The "
-        f"{len(errors)} errors were made with confidences from {min(confidence):.0%} to "
-        f"{max(confidence):.0%}."
+        f"predictions and the five most confident errors. The {len(errors)} errors were made with "
+        f"confidences from {min(confidence):.0%} to {max(confidence):.0%}."
     )
     headings = ("most confident, correct", "most confident, wrong")
     return image_grid(split, predictions, classes, rows, headings, alt)
@@ -308,7 +312,7 @@ def errors_by_predicted_class(
     ]
     rows = list(zip_longest(halves[::2], halves[1::2], fillvalue=GridHalf("", [])))
     alt = (
-        f"{model}: for each class the five test images that were taken for it with the highest "
+        f"{model}: for each class the five images that were taken for it with the highest "
         "confidence and are something else."
     )
     return image_grid(split, predictions, classes, rows, ("taken for it, wrongly",) * 2, alt)
