@@ -359,8 +359,10 @@ def _linear_probe(config: LinearProbe, data: Dataset) -> Outcome:
     if not config.final:
         return outcome
     # The features may have come from the cache: what they cost is measured anew.
-    each = sum(seconds_per_image(backbone, way) for way in config.features.all_inputs())
-    seconds = each * (len(splits["train"]) + len(splits["validation"]))
+    learned_from = len(splits["train"]) + len(splits["validation"])
+    ways = config.features.all_inputs()
+    each = sum(seconds_per_image(backbone, way, learned_from) for way in ways)
+    seconds = each * learned_from
     cost = {"extraction seconds": round(seconds, 1), "inputs per second": round(1 / each, 1)}
     learned = {name: value.cpu().numpy() for name, value in layer.state_dict().items()}
     return Outcome({**outcome.arrays, **learned}, {**outcome.facts, **cost})
