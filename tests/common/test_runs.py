@@ -68,7 +68,7 @@ def test_a_run_comes_back_as_it_was_and_is_not_done_again(
     assert again["count"] == 1
     assert {"device", "machine", "processor", "threads", "torch", "code"} <= again.facts.keys()
     assert repr(again) == f"{again.name}: 0 s on {again.facts['device']}"
-    assert capsys.readouterr().out == "experiment has no record. Running it now.\n"
+    assert capsys.readouterr().out == "experiment has no record on these data. Running it now.\n"
     assert not list(records.iterdir()), "a run never writes a committed record"
 
 

@@ -155,7 +155,8 @@ def test_a_result_tells_of_every_class(way: str, final: bool) -> None:
         assert table["recall"].tolist() == [f"{share:.1%}" for share in recall]
         assert table[f"taken for {sample.SHAPES[3]}"].tolist() == confusion[:, 3].tolist()
     assert "\n" not in repr(result)
-    assert len(repr(result)) < 120
+    assert "[SAMPLE" in repr(result)
+    assert len(repr(result)) < 150
     assert re.findall(r"<td>(\w+)</td>", result._repr_html_()) == splits
     without = "This model was not evaluated on 'test'; where `final=True` it is"
     for ask in () if final else (result.accuracy, result.confusion, result.by_class):

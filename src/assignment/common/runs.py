@@ -26,7 +26,7 @@ from filelock import FileLock
 
 from assignment.common import code, settings
 from assignment.common.files import AnyPath, display_path, write_whole
-from assignment.common.settings import PROJECT, AssignmentError, Mode, report
+from assignment.common.settings import PROJECT, SAMPLE_WARNING, AssignmentError, Mode, report
 
 RECORDS = PROJECT / "data" / "records"
 SOURCES = "sources.json"  # beside the records, see `rendered_with`
@@ -82,7 +82,8 @@ class Run:
         return array if array.ndim else array.item()
 
     def __repr__(self) -> str:
-        return f"{self.name}: {self.facts['seconds']:,.0f} s on {self.facts['device']}"
+        sample = f" [{SAMPLE_WARNING}]" if settings.mode() is Mode.SAMPLE else ""
+        return f"{self.name}{sample}: {self.facts['seconds']:,.0f} s on {self.facts['device']}"
 
 
 def changed_fields(config: Any) -> Any:
@@ -284,31 +285,32 @@ def _tell_of_other_code(kept: Run, now: str) -> None:
     unchanged = not fresh and rendered_with().get(kept.experiment) == now
     if kept.facts.get("source") not in (None, now) and not unchanged:
         _report_once(
-            "code", f"The code has changed since some of these runs (the first: {kept.name}, "
-            f"commit {kept.facts['code']}); ASSIGNMENT_MODE=train runs them again.",
+            f"The code has changed since some of these runs (the first: {kept.name}, commit "
+            f"{kept.facts['code']}); ASSIGNMENT_MODE=train runs them again.", about="code",
         )  # fmt: skip
 
 
 def _announce(asked: Run) -> None:
     """Say what differs from the nearest committed run, and how long that one took."""
-    records = read_all(asked.experiment)
+    asked_about = asked.config.get("data")
+    records = [r for r in read_all(asked.experiment) if r.config.get("data") == asked_about]
     if not records:
         elsewhere = "finds no records here: ASSIGNMENT_REPOSITORY can name a clone that has them"
-        missing = "has no record" if RECORDS.is_dir() else elsewhere
-        return _report_once(asked.experiment, f"{asked.experiment} {missing}. Running it now.")
+        missing = "has no record on these data" if RECORDS.is_dir() else elsewhere
+        return _report_once(f"{asked.experiment} {missing}. Running it now.")
     nearest = min(records, key=lambda run: len(differences(asked.config, run.config)))
     different, facts = differences(asked.config, nearest.config), nearest.facts
     more = f" and {len(different) - 3} more" if len(different) > 3 else ""
     took = f"{duration(facts['seconds'])} on {facts['device']} ({facts['machine']})"
     _report_once(
-        f"{asked.experiment} {different}", f"{asked.experiment}: {'; '.join(different[:3])}{more}. "
-        f"Running it now; the recorded run took {took}.",
-    )  # fmt: skip
+        f"{asked.experiment}: {'; '.join(different[:3])}{more}. Running it now; the recorded run "
+        f"took {took}."
+    )
 
 
-def _report_once(about: str, text: str) -> None:
-    if about not in _told:
-        _told.add(about)
+def _report_once(text: str, about: str = "") -> None:
+    if (about or text) not in _told:
+        _told.add(about or text)
         report(text)
 
 
