@@ -4,7 +4,7 @@ What a figure shows is its `finding`, a sentence of the caller for the alternati
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import cycle
 
 import numpy as np
@@ -53,7 +53,15 @@ def ratings_and_likes(data: MovieLens, liked: Likes, named: Sequence[str]) -> Fi
 # One colour per optimiser in every figure.
 _NAMES = ("gradient descent", "momentum", "Nesterov", "RMSprop", "Adagrad", "Adam", "slow Adam")
 COLOURS = dict(zip((*_NAMES, "L-BFGS"), PALETTE, strict=True))
+OTHERS = ("#7f7f7f", "#8c564b", "#b8860b", "#000080")  # of what has no colour of its own
 DASHED = {"Nesterov", "slow Adam"}  # would hide momentum and RMSprop
+
+
+def _colours(labels: Collection[str]) -> dict[str, str]:
+    """Return a colour for each label: the optimiser's, or one that none of the others has."""
+    known = {label: COLOURS[label] for label in labels if label in COLOURS}
+    free = cycle(colour for colour in (*PALETTE, *OTHERS) if colour not in known.values())
+    return {label: known.get(label) or next(free) for label in labels}
 
 
 @styled
@@ -64,10 +72,8 @@ def loss_curves(found: Mapping[str, Run], floor: float, finding: str) -> Figure:
     """
     figure = new_figure(7, 3.8, finding)
     left, right = figure.subplots(1, 2)
-    styles = cycle([(colour, line) for line in ("-", "--") for colour in PALETTE])
-    for (label, run), (colour, line) in zip(found.items(), styles, strict=False):
-        colour = COLOURS.get(label, colour)
-        line = "--" if label in DASHED else line
+    for (label, colour), run in zip(_colours(found).items(), found.values(), strict=True):
+        line = "--" if label in DASHED or colour in OTHERS else "-"
         edges = envelope(run["losses"])
         for axes, first, (lower, upper) in (
             (left, 0, edges), (right, 1, (edges / floor - 1).clip(1e-7))
@@ -116,7 +122,7 @@ def overlap_against_loss(points: pd.DataFrame, finding: str) -> Figure:
     figure = new_figure(7, 2.9, finding)
     panels = figure.subplots(1, len(queries), sharey=True, squeeze=False)[0]
     generator = np.random.default_rng(0)
-    colours = dict(zip(points["optimiser"].unique(), cycle(PALETTE), strict=False)) | COLOURS
+    colours = _colours(points["optimiser"].unique())
     for axes, query in zip(panels, queries, strict=True):
         of_query = points[points["query"] == query]
         for optimiser, some in of_query.groupby("optimiser", sort=False):

@@ -147,7 +147,7 @@ def load_csv(
             raise RatingsError(path, int(blank.idxmax()), f"{name} is empty, expected text")
     ids = {"userId": _ids(found[user]), "movieId": _ids(found[item])}
     ratings = pd.DataFrame({**ids, "rating": found[rating], "timestamp": 0})
-    _refuse_second_ratings(path, ratings)
+    _refuse_second_ratings(path, found[[user, item]].set_axis(["userId", "movieId"], axis=1))
     names = found[title or item].str.strip()
     movies = pd.DataFrame({"movieId": ids["movieId"], "title": names, "genres": ""})
     movies = _with_years(movies.drop_duplicates("movieId").sort_values("movieId"))
