@@ -29,7 +29,10 @@ def nbval(path: Path, option: str, mode: str) -> subprocess.CompletedProcess[str
     options = ["-p", "nbval.plugin", option, "--nbval-cell-timeout=600"]
     command = [sys.executable, "-m", "pytest", *plain, *options, str(path)]
     environment = os.environ | {"ASSIGNMENT_MODE": mode, "TQDM_DISABLE": "1"}
-    environment |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(settings.PROJECT / "src")}
+    environment |= {
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "PYTHONPATH": str(settings.PROJECT / "src"),
+    }
     return subprocess.run(
         command, env=environment, cwd=settings.PROJECT, capture_output=True, text=True
     )

@@ -74,7 +74,7 @@ def answers(
         )
 
     def strategies() -> str:
-        gentle = equal.vary(lr=plan.recipe.lr, head_lr=equal.recipe.lr)
+        gentle = equal.vary(lr=0.01, head_lr=0.05)
         tried = {
             "everything": gentle,
             "the last stage and the head": replace(gentle, trainable="layer4"),
