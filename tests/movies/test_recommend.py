@@ -177,6 +177,7 @@ def test_a_table_is_a_row_of_top(score: str, monkeypatch: pytest.MonkeyPatch) ->
         assert table[score].is_monotonic_decreasing
         assert (table["likes"] == neighbours.liked.count[table.index // 10 - 1]).all()
     pd.testing.assert_frame_equal(neighbours.similar("film 13"), table.head(10))
+    assert table.columns.name.startswith("near Film 13 ("), "a name may have found another film"
 
 
 def test_several_films_are_asked_for_by_the_mean_of_their_unit_vectors() -> None:

@@ -68,7 +68,8 @@ class Neighbours(Summary):
         (scores,), (best,) = self._best(query[None, :], n)
         table = self.data.movies.loc[self.liked.movies[best], ["title", "year", "genres"]]
         table.insert(0, "rank", range(1, n + 1))
-        return table.assign(**{self.score: scores[best], "likes": self.liked.count[best]})
+        table = table.assign(**{self.score: scores[best], "likes": self.liked.count[best]})
+        return table.rename_axis(columns="near " + " and ".join(self.data.movies["title"][query]))
 
     def top(self, films: Sequence[Film] | NDArray[np.int64], n: int = 10) -> NDArray[np.int64]:
         """Return the movieIds of the n films nearest to each of many films, [films, n]."""
