@@ -21,6 +21,7 @@ SECTIONS = {
     "01_cifar10_transfer": ["1.1", "1.2a", "1.2b", "1.3a", "1.3b", "1.3c", "1.4", "1.5", "1.6"],
     "02_movie_embeddings": ["2.1", "2.2", "2.3", "2.4", "2.5", "2.6", "2.7"],
 }
+PLACES = (str(settings.PROJECT), str(settings.PROJECT / "src"))  # of the tests, of this package
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -29,10 +30,7 @@ def nbval(path: Path, option: str, mode: str) -> subprocess.CompletedProcess[str
     options = ["-p", "nbval.plugin", option, "--nbval-cell-timeout=600"]
     command = [sys.executable, "-m", "pytest", *plain, *options, str(path)]
     environment = os.environ | {"ASSIGNMENT_MODE": mode, "TQDM_DISABLE": "1"}
-    environment |= {
-        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-        "PYTHONPATH": str(settings.PROJECT / "src"),
-    }
+    environment |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": os.pathsep.join(PLACES)}
     return subprocess.run(
         command, env=environment, cwd=settings.PROJECT, capture_output=True, text=True
     )
