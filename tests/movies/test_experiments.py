@@ -185,7 +185,9 @@ def test_the_answers_start_no_run_and_are_those_of_the_runs(
     one = study()
     with monkeypatch.context() as patch:
         patch.setattr(runs, "_compute", None)
-        text = str(answers.answers(one, {"Adam": RECIPE}, RECIPE, 50, (0,)))
+        text = str(
+            answers.answers(one, {"Adam": RECIPE, "gradient descent": RECIPE}, "Adam", 50, (0,))
+        )
     assert text.count("not run yet, see") == 7, "the likes are counted without a run"
     assert text.count("not run yet, see 2.3") == 2
     run, held_out = one.descend(*RECIPE), one.held_out(**FEW)
@@ -193,7 +195,7 @@ def test_the_answers_start_no_run_and_are_those_of_the_runs(
     floors = {dim: one.floor(dim, keep_vectors=dim == 50)["value"] for dim in (10, 50, 200)}
     one.film_map(), one.halves()
     monkeypatch.setattr(Study, "held_out", lambda *_, **__: held_out)
-    text = str(answers.answers(one, {"Adam": RECIPE}, RECIPE, 50, (0,)))
+    text = str(answers.answers(one, {"Adam": RECIPE, "gradient descent": RECIPE}, "Adam", 50, (0,)))
     assert "not run yet" not in text
     assert f"Adam {experiments.percent(experiments.above_floor(run, floors[50]))}" in text
     shown = [experiments.percent(share) for share in (0.000312, 0.0057, 2.83, 37)]

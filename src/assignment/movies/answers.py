@@ -12,7 +12,7 @@ from assignment.movies.recommend import by_cosine, mean_overlap, short_title
 
 
 def answers(
-    study: ex.Study, recipes: Mapping[str, Any], answer: Any, dim: int, seeds: Sequence[int]
+    study: ex.Study, recipes: Mapping[str, Any], method: str, dim: int, seeds: Sequence[int]
 ) -> Notice:
     """Answer each question in a line, for what the notebook chose; no run is started."""
     data, liked, title = study.data, study.liked, study.data.movies["title"]
@@ -23,11 +23,15 @@ def answers(
         floor = study.floor(dim, keep_vectors=True)["value"]
         runs = {label: study.descend(*how, dim=dim) for label, how in recipes.items()}
         ends = sorted((ex.above_floor(run, floor), label) for label, run in runs.items())
-        above = "; ".join(f"{label} {ex.percent(end)}" for end, label in ends)
-        return f"above it at the end: {above}. Soonest within 1 %: {ex.soonest(runs, floor)}"
+        above = "; ".join(f"{label} {ex.percent(end)}" for end, label in ends[:4])
+        return (
+            f"{ex.soonest(runs, floor)} is first, by the clock, within 1 % of the lowest loss "
+            f"found (the floor). Above it at the end: {above}; the others up to "
+            f"{ex.percent(ends[-1][0])}"
+        )
 
     def nearest() -> str:
-        vectors = study.descend(*answer, dim=dim, keep_vectors=True)["vectors"]
+        vectors = study.descend(*recipes[method], dim=dim, keep_vectors=True)["vectors"]
         lists = by_cosine(data, liked, vectors).top(study.films, 3)
         named = zip(study.titles, lists, strict=True)
         return "; ".join(f"*{f}*: {', '.join(map(short_title, title[ten]))}" for f, ten in named)
@@ -35,18 +39,25 @@ def answers(
     def changes() -> str:
         floor = study.floor(dim, keep_vectors=True)
         runs = [study.descend(*how, dim=dim) for how in recipes.values()]
+        for name in (method, "gradient descent"):
+            runs += [study.descend(*recipes[name], dim=dim, seed=seed) for seed in seeds[1:]]
         near = [run["lists"][-1] for run in runs if run["final"] < 1.005 * floor["value"]]
         least = min((mean_overlap(lists, floor["lists"]) for lists in near), default=0)
         return (
-            "runs that end within 0.5 % of the floor share with it, on average over the films, "
-            f"{least:.1f} or more of ten"
+            "yes, while a run is unfinished; of those that end within 0.5 % of the floor each has, "
+            f"on average over the films, {least:.1f} or more of the floor's ten"
         )
 
     def order() -> str:
-        year = data.movies["year"][liked.movies[liked.count >= 5]].to_numpy(dtype=float)
-        places = study.film_map()["places"]
-        near, any_two = ex.share_alike(places, lambda i, j: abs(year[i] - year[j]) <= 2)
-        return f"{near:.0%} of neighbours are at most two years apart, {any_two:.0%} of any two"
+        films = data.movies.loc[liked.movies[liked.count >= 5]]
+        year, places = films["year"].to_numpy(dtype=float), study.film_map()["places"]
+        genre = films["genres"].str.split("|").str[0].to_numpy()
+        years = ex.share_alike(places, lambda i, j: abs(year[i] - year[j]) <= 2)
+        genres = ex.share_alike(places, lambda i, j: genre[i] == genre[j])
+        return (
+            f"of near neighbours {years[0]:.0%} are at most two years apart (of any two films "
+            f"{years[1]:.0%}), {genres[0]:.0%} share their first genre ({genres[1]:.0%})"
+        )
 
     def dimensions() -> str:
         ends = (study.floor(d, keep_vectors=d == dim)["value"] for d in (10, 200))
@@ -55,8 +66,11 @@ def answers(
 
     def cold() -> str:
         kept = ex.mean_by_ratings(data, ex.stability(study.halves(dim)))["mean"]
-        found = f"{kept.iloc[0]:.1f} for films with fewest ratings, {kept.iloc[-1]:.1f} with most"
-        return f"of ten neighbours the other half of the users keeps {found}"
+        return (
+            f"no: with the users split in two, films with {kept.index[-1]} ratings keep "
+            f"{kept.iloc[-1]:.1f} of their ten neighbours, films with {kept.index[0]} keep "
+            f"{kept.iloc[0]:.1f}"
+        )
 
     def quality() -> str:
         found = ex.pool_splits([study.held_out(seed=seed) for seed in seeds])
