@@ -313,7 +313,7 @@ def test_the_answers_start_no_run_and_then_say_what_came_out(
 ) -> None:
     data, plan, seeds = tiny(), Plan(RECIPE, sizes=(32,)), (0, 1)
     before = answers(data, SMALL, RECIPE, plan, plan, seeds).text
-    assert before.count("not run yet, see 1.") == 10
+    assert before.count("not run yet, see 1.") == 11
     assert not list(recorded.glob("*.json"))
     one, two = torch.tensor([0]), torch.tensor([1])
     evidence = LabelEvidence(one, two, torch.tensor([[1, 4, 0, 0]]), two)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from assignment.common.runs import duration
 from assignment.common.tables import Notice, answers_table
 from assignment.images import experiments as ex
-from assignment.images import predictions
+from assignment.images import pixels, predictions
 from assignment.images.cifar10 import Dataset
 from assignment.images.experiments import Plan, Result
 from assignment.images.labels import AUDITED
@@ -91,9 +91,12 @@ def answers(
             for pixels in (size, 32)
         )
         moving = ex.batchnorm_mistake(data, size, short, few).accuracy()
+        own = FeatureSet((size,), statistics=pixels.CIFAR)
+        other = ex.linear_probe(data, own, short, first=few).accuracy()
         return (
-            f"images of 32 instead of {size} pixels {100 * (right - small):.0f} points, BatchNorm "
-            f"in train mode {100 * (right - moving):.0f} at {size}"
+            f"images of 32 instead of {size} pixels {100 * (right - small):.0f} points; at {size} "
+            f"BatchNorm in train mode {100 * (right - moving):.0f}, the dataset's own statistics "
+            f"{100 * (right - other):.1f}"
         )
 
     def disputed() -> str:
@@ -103,6 +106,18 @@ def answers(
             f"{some} of {errors} errors of the finetuned network are on labels that human raters "
             f"reject; with these corrected or left out it reaches {right / images:.2%}"
         )
+
+    def calibrated() -> str:
+        told = []
+        for name, model in (("frozen", frozen()), ("finetuned", tuned()[0])):
+            heat = predictions.fit_temperature(model.predictions["validation"])
+            tested = model.predictions["test"]
+            after = predictions.apply_temperature(tested, heat)
+            errors = [predictions.calibration(each).error for each in (tested, after)]
+            told.append(
+                f"{name} {errors[0]:.2%}, after temperature scaling (by {heat:.2f}) {errors[1]:.2%}"
+            )
+        return f"expected calibration error: {'; '.join(told)}"
 
     uses = {"learn from": data.train, "choose by": data.validation, "test with": data.test}
     images = ", ".join(f"{len(split):,} to {use}" for use, split in uses.items())
@@ -124,5 +139,7 @@ def answers(
         ],
         "1.4 Strategies on one equal budget": [("What should learn?", strategies)],
         "1.5 What the common mistakes cost": [("What do they cost?", mistakes)],
-        "1.6 How far the confidences can be trusted": [("Are the errors errors?", disputed)],
+        "1.6 How far the confidences can be trusted": [
+            ("Can they be trusted?", calibrated), ("Are the errors errors?", disputed),
+        ],
     })  # fmt: skip
