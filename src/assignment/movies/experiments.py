@@ -374,17 +374,6 @@ def convergence_table(found: Mapping[str, Run], floor: float, caption: str) -> T
     return Table(pd.DataFrame(rows), caption)
 
 
-def ends(found: Mapping[str, Run], floor: float) -> dict[str, str]:
-    """Write for each run how far above the floor it ends (and in which step it came within 1 %)."""
-    told = {}
-    for label, run in found.items():
-        within = run["losses"] < 1.01 * floor
-        steps = f"{within.argmax()}" if within.any() else "-"
-        end = f"{percent(above_floor(run, floor))} ({steps})"
-        told[label] = "diverges" if run["diverged"] else end
-    return told
-
-
 def percent(share: float) -> str:
     """Write a share, however small or large, with two digits that tell."""
     return f"{100 * share:,.0f} %" if share > 0.1 else f"{100 * share:.2g} %"
