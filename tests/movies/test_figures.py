@@ -27,7 +27,9 @@ DESCENTS = {
     for name, losses in LOSSES.items()
 }
 ROWS = [(film, name, 10.0**-k, 9 - k) for film in (FILM, "x") for name in LOSSES for k in range(3)]
-POINTS = pd.DataFrame(ROWS, columns=["query", "optimiser", "above", "overlap"])
+POINTS = pd.DataFrame(ROWS, columns=["query", "run", "above", "overlap"])
+SHARE = pd.Series({10: 0.07, 100: 0.01})
+NDCG = pd.DataFrame([[0.1, 0.2, 0.3], [0.2, 0.3, 0.3]], [1, 5], [10, 50, 100])
 SCORES = {
     name: Evaluation(10, np.arange(2), np.array([mean, mean + 0.2]), np.array([mean, mean]))
     for name, mean in {"high": 0.3, "low": 0.1}.items()
@@ -43,6 +45,7 @@ FIGURES = {
     "likes": lambda: figures.ratings_and_likes(DATA, LIKES, [f"{FILM} (1990)"]),
     "losses": lambda: figures.loss_curves(DESCENTS, 1.0, "finding"),
     "points": lambda: figures.overlap_against_loss(POINTS, "finding"),
+    "dimensions": lambda: figures.more_dimensions(SHARE, NDCG, "finding"),
     "scores": lambda: figures.held_out_scores(SCORES, "finding"),
     "map": lambda: figures.film_map(PLACES, MAPPED, [*NAMED, 7], AROUND, "finding"),
 }
@@ -97,6 +100,10 @@ def test_an_optimiser_has_one_colour_and_curves_of_one_colour_differ_in_grey() -
     for name, panel in (("losses", 0), ("points", 1)):
         line = FIGURES[name]().axes[panel].lines[0]
         assert (line.get_label(), line.get_color()) == ("Adam", figures.COLOURS["Adam"])
+    some = pd.concat([POINTS, POINTS.replace({"run": {"Adam": "Adam, 0.1 x"}})])
+    full, other, hollow, *_ = figures.overlap_against_loss(some, "finding").axes[0].lines
+    assert len({full.get_marker(), other.get_marker(), hollow.get_marker()}) == 3
+    assert (hollow.get_color(), hollow.get_fillstyle()) == (full.get_color(), "none")
     many = dict.fromkeys(["Nesterov", *(f"run {k}" for k in range(9))], DESCENTS["Adam"])
     lines = figures.loss_curves(many, 1.0, "finding").axes[0].lines
     assert [line.get_linestyle() for line in lines[:10]] == ["--", *["-"] * 7, "--", "--"]
@@ -112,6 +119,9 @@ def test_the_numbers_stand_where_they_belong_and_what_diverged_ends_in_a_cross()
         for line in axes.lines:
             assert points(line)[:, 0].tolist() == [1, 0.1, 0.01]
             assert points(line)[:, 1] == pytest.approx([9, 8, 7], abs=0.2)
+    share, *_, ndcg = (line for axes in FIGURES["dimensions"]().axes for line in axes.lines)
+    assert points(share).tolist() == [[10, 0.07], [100, 0.01]]
+    assert points(ndcg).tolist() == [[10, 0.2], [50, 0.3], [100, 0.3]]
     losses = FIGURES["losses"]().axes
     assert losses[0].texts[0].get_text() == "the floor"
     for first, axes in enumerate(losses):

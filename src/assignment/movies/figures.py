@@ -6,6 +6,7 @@ What a figure shows is its `finding`, a sentence of the caller for the alternati
 import math
 from collections.abc import Collection, Mapping, Sequence
 from itertools import cycle
+from operator import itemgetter
 
 import numpy as np
 import pandas as pd
@@ -37,8 +38,10 @@ def ratings_and_likes(data: MovieLens, liked: Likes, named: Sequence[str]) -> Fi
     colours = [BLUE if star >= liked.threshold else "#bbbbbb" for star in stars.index]
     left.bar(stars.index, stars, width=0.4, color=colours)
     left.set(xlabel="stars", ylabel="ratings")
+    left.yaxis.set_major_formatter("{x:,.0f}")
     left.set_title(f"liked: {liked.threshold} stars or more (blue)")
-    right.loglog(np.arange(1, len(ranked) + 1), ranked, color=BLUE)
+    ranks = np.arange(1, len(ranked) + 1)
+    right.loglog(ranks, ranked, color=BLUE)
     right.set(xlabel="film, by likes", ylabel="likes", title="likes per film")
     names = []
     for title in named:
@@ -46,7 +49,9 @@ def ratings_and_likes(data: MovieLens, liked: Likes, named: Sequence[str]) -> Fi
         count = liked.count[np.isin(liked.movies, movie)].sum()
         names.append((f"{short_title(title, 22)}: {count}", (ranked > count).sum() + 1, count))
     figure.draw_without_rendering()
-    _write_names(right, names)
+    along = np.geomspace(1, len(ranked), 200)  # the curve, densely, so that no name lies on it
+    names.sort(key=itemgetter(2))
+    _write_names(right, names, np.column_stack([along, np.interp(along, ranks, ranked)]))
     return figure
 
 
@@ -54,6 +59,7 @@ def ratings_and_likes(data: MovieLens, liked: Likes, named: Sequence[str]) -> Fi
 _NAMES = ("gradient descent", "momentum", "Nesterov", "RMSprop", "Adagrad", "Adam", "slow Adam")
 COLOURS = dict(zip((*_NAMES, "L-BFGS"), PALETTE, strict=True))
 OTHERS = ("#7f7f7f", "#8c564b", "#b8860b", "#000080")  # of what has no colour of its own
+MARKERS = "os^DvP*X"  # with which dots differ in grey, too
 DASHED = {"Nesterov", "slow Adam"}  # would hide momentum and RMSprop
 
 
@@ -95,11 +101,16 @@ def loss_curves(found: Mapping[str, Run], floor: float, finding: str) -> Figure:
         1, 0.95 * floor, "the floor", transform=left.get_yaxis_transform(), ha="right", va="top"
     )
     left.set(xlabel="iteration", ylabel="loss", title="loss", yscale="log", ylim=(floor / 1.8, top))
-    right.set(xlabel="iteration + 1", ylabel="loss / floor - 1", title="how far above the floor")
+    right.set(xlabel="iteration + 1", ylabel="above the floor", title="how far above the floor")
     right.set(xscale="log", yscale="log", ylim=(nearest, top / floor))
+    right.yaxis.set_major_formatter(_percent)
     handles = left.get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=4, fontsize=8)
     return figure
+
+
+def _percent(share: float, _: int = 0) -> str:
+    return f"{100 * share:,.10g} %"
 
 
 def envelope(losses: np.ndarray) -> np.ndarray:
@@ -116,28 +127,54 @@ def envelope(losses: np.ndarray) -> np.ndarray:
 def overlap_against_loss(points: pd.DataFrame, finding: str) -> Figure:
     """Draw the overlap with the floor's list against how far a run has come.
 
-    Columns: query, optimiser, above (loss / floor - 1) and overlap (0 to 10).
+    Columns: query, run, above (loss / floor - 1) and overlap (0 to 10). A run is an optimiser, or
+    "optimiser, another rate", whose dots have its colour and are hollow.
     """
-    queries = points["query"].unique()
-    figure = new_figure(7, 2.9, finding)
+    queries, runs = points["query"].unique(), points["run"].unique()
+    figure = new_figure(7, 3.1, finding)
     panels = figure.subplots(1, len(queries), sharey=True, squeeze=False)[0]
     generator = np.random.default_rng(0)
-    colours = _colours(points["optimiser"].unique())
+    colours = _colours(dict.fromkeys(run.split(", ")[0] for run in runs))
     for axes, query in zip(panels, queries, strict=True):
-        of_query = points[points["query"] == query]
-        for optimiser, some in of_query.groupby("optimiser", sort=False):
+        for run, marker in zip(runs, cycle(MARKERS), strict=False):
+            some = points[(points["query"] == query) & (points["run"] == run)]
+            optimiser, *other = run.split(", ")
             # Overlaps are whole numbers: a little jitter keeps dots from hiding each other.
             jitter = generator.uniform(-0.2, 0.2, len(some))
             axes.semilogx(
-                some["above"].clip(lower=1e-6), some["overlap"] + jitter, "o", markersize=3,
-                color=colours[optimiser], alpha=0.7, label=optimiser,
+                some["above"].clip(lower=1e-6), some["overlap"] + jitter, marker, markersize=4,
+                color=colours[optimiser], alpha=0.8, label=run, ls="none",
+                fillstyle="none" if other else "full", mew=0.9 if other else 0,
             )  # fmt: skip
         axes.set_title(short_title(query, 60 // len(queries)), parse_math=False)
-        axes.set_xlabel("loss / floor - 1")
+        axes.set_xlabel("% above the floor")
+        axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:,.10g}")
         axes.invert_xaxis()  # to the right: converged
     panels[0].set(ylabel="of the floor's ten", ylim=(-0.5, 10.5))
     handles = panels[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=4, fontsize=8)
+    return figure
+
+
+@styled
+def more_dimensions(share: pd.Series, scores: pd.DataFrame, finding: str) -> Figure:
+    """Draw by dimension the floor as a share of what zeros cost, and NDCG on hidden likes.
+
+    The scores have a row for the fewest likes that a film needs to take part.
+    """
+    figure = new_figure(7, 2.6, finding)
+    left, right = figure.subplots(1, 2)
+    left.plot(share.index, share, "o-", color=BLUE)
+    left.set(title="floor / cost of zeros", ylim=(0, None))
+    left.yaxis.set_major_formatter(_percent)
+    for (fewest, row), marker in zip(scores.iterrows(), cycle(MARKERS), strict=False):
+        right.plot(row.index, row, f"{marker}-", markersize=4, label=fewest)
+    right.set(title="NDCG@10 on hidden likes", ylim=(0, None))
+    right.legend(title="films with at least so many likes", ncols=4, loc="lower right")
+    for axes, dims in ((left, share.index), (right, scores.columns)):
+        axes.set(xscale="log", xlabel="dimension")
+        axes.set_xticks(dims, map(str, dims))
+        axes.minorticks_off()
     return figure
 
 
@@ -199,15 +236,20 @@ def film_map(
     figure.draw_without_rendering()
     for axes, some in ((left, named), (right, around)):
         shown = [film for film in some if film in place]
-        _write_names(axes, [(short_title(films["title"][m], 24), *place[m]) for m in shown])
+        names = [(short_title(films["title"][m], 24), *place[m]) for m in shown]
+        _write_names(axes, sorted(names, key=lambda name: -name[2]))
     return figure
 
 
-def _write_names(axes: Axes, films: Sequence[tuple[str, float, float]]) -> None:
-    """Write names beside their points, each at the nearest place that is still free."""
+def _write_names(
+    axes: Axes, films: Sequence[tuple[str, float, float]], line: np.ndarray | None = None
+) -> None:
+    """Write names beside their points, off a line, each at the nearest place that is free."""
     dots = axes.transData.transform([place for _, *place in films])
     taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in dots]  # no name hides a dot
-    for name, x, y in sorted(films, key=lambda film: -film[2]):
+    if line is not None:
+        taken += [Bbox.from_bounds(x - 2, y - 2, 4, 4) for x, y in axes.transData.transform(line)]
+    for name, x, y in films:
         axes.plot(x, y, "o", color="black", mfc="none", markersize=6, mew=1.2, zorder=5)
         for dx, dy in PLACES:
             label = axes.annotate(
