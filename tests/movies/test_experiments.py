@@ -108,6 +108,9 @@ def test_methods_and_targets_are_judged_on_the_same_held_out_likes() -> None:
     assert tuple(found[f"chosen {experiments.CHOSEN}"]) == chosen
     assert tuple(found[f"chosen {experiments.STOPPED}"]) == (*chosen, 20)
     assert found["chosen EASE"].item() in FEW["lambdas"]
+    table = experiments.choices_table([found, found], "caption").frame.set_index("method")["chosen"]
+    assert table["EASE"] == "lambda {0:g}, {0:g}".format(*found["chosen EASE"])
+    assert table[experiments.STOPPED].endswith("; steps 20, 20")
     pooled = experiments.pool_splits([found, found, replace(found, arrays={
         **found.arrays, "recall": found["recall"] + 3, "ndcg": found["ndcg"] - 3,
     })])  # fmt: skip

@@ -346,6 +346,24 @@ def pool_splits(splits: Sequence[Run]) -> dict[str, Evaluation]:
     }
 
 
+def choices_table(splits: Sequence[Run], caption: str) -> Table:
+    """Tabulate what was chosen for each tuned method: of each parameter a value for each split."""
+    films = "fewest likes of a film"
+    parameters = {
+        "EASE": ["lambda"],
+        "iALS": ["dimension", "weight of a like", "regularisation"],
+        "ItemKNN": ["shrinkage", "neighbours"],
+        STOPPED: [films, "dimension", "steps"],
+        CHOSEN: [films, "dimension"],
+    }
+    rows = []
+    for method, names in parameters.items():
+        chosen = np.transpose([split[f"chosen {method}"] for split in splits])
+        values = (", ".join(f"{value:g}" for value in some) for some in chosen)
+        rows.append([method, "; ".join(map(" ".join, zip(names, values, strict=True)))])
+    return Table(pd.DataFrame(rows, columns=["method", "chosen"]), caption)
+
+
 def above_floor(run: Run, floor: float) -> float:
     """Return how far above the floor a run ends: the median of 50 steps, the last may be luck."""
     return float(np.median(run["losses"][-50:]) / floor - 1)

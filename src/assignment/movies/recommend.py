@@ -194,6 +194,16 @@ def mean_overlap(first: Sequence[Ids], second: Sequence[Ids]) -> float:
     return float(np.mean([np.isin(a, b).sum() for a, b in zip(first, second, strict=True)]))
 
 
+def describe_change(ten: Ids, best: Ids, titles: pd.Series) -> str:
+    """Write how many of the best films a list has and, if most, what it has besides and lacks."""
+    new = [f"+\u00a0{short_title(titles[film], 25)}" for film in ten if film not in best]
+    gone = [f"-\u00a0{short_title(titles[film], 25)}" for film in best if film not in ten]
+    if not new:
+        return f"the same {len(best)}"
+    kept = len(ten) - len(new)
+    return f"{kept}: {'; '.join(new + gone)}" if 2 * kept > len(ten) else f"{kept} of {len(best)}"
+
+
 def in_common(sets: Mapping[int, set[str]], film: int, others: Ids) -> float:
     """Return how alike the sets (of genres, of tags) of a film and others are: the mean Jaccard.
 
