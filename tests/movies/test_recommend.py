@@ -234,7 +234,7 @@ def test_overlap_is_the_mean_size_of_the_common_sets(first: list[int], second: l
 def test_a_change_names_what_comes_in_and_what_goes_unless_most_is_new() -> None:
     titles = pd.Series({film: f"Film, The {film} (1990)" for film in range(9)})
     change = recommend.describe_change([1, 2, 5], np.array([3, 2, 1]), titles.map("x{}".format))
-    assert change.replace("\u00a0", " ") == "2: + xFilm, The 5; - xFilm, The 3"
+    assert change.replace("\u00a0", " ") == "2: + xFilm, The 5; \u2212 xFilm, The 3"
     assert recommend.describe_change([1, 2], [2, 1], titles) == "the same 2"
     assert recommend.describe_change([1, 2], [3, 1], titles) == "1 of 2"
 

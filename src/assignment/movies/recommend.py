@@ -196,8 +196,8 @@ def mean_overlap(first: Sequence[Ids], second: Sequence[Ids]) -> float:
 
 def describe_change(ten: Ids, best: Ids, titles: pd.Series) -> str:
     """Write how many of the best films a list has and, if most, what it has besides and lacks."""
-    new = [f"+\u00a0{short_title(titles[film], 25)}" for film in ten if film not in best]
-    gone = [f"-\u00a0{short_title(titles[film], 25)}" for film in best if film not in ten]
+    new = [f"+\u00a0{short_title(titles[film])}" for film in ten if film not in best]
+    gone = [f"\u2212\u00a0{short_title(titles[film])}" for film in best if film not in ten]
     if not new:
         return f"the same {len(best)}"
     kept = len(ten) - len(new)
