@@ -45,11 +45,12 @@ TRIES = {
             "len(tuned) == 1 and tuned[0].run.config['plan']['sizes'] == [48]", Mode.SAMPLE),
         Try("1.3b", "seeds[0]", "seeds[1]",
             "tuned.run.config['plan']['recipe']['seed'] == seeds[1]"),
-        Try("1.3c", 'tested["finetuned"], moved.lost', 'tested["frozen features"], moved.lost',
-            "(sure := tested['frozen features'].log_confidence[lost]).diff().max() <= 0"),
-        Try("1.4", '    "from', f'    "{TWO}": replace(gentle, trainable="layer3"),\n    "from',
-            "(learns := lambda name: adapted[name][0].facts['trainable parameters'])('the last "
-            f"stage and the head') < learns('{TWO}') < learns('from scratch')", Mode.SAMPLE),
+        Try("1.3c", "most_confident(after,", "most_confident(before,",
+            "before.log_confidence[ten['lost']].diff().max() <= 0"),
+        Try("1.4", '    "from', f'    "{TWO}": replace(equal, trainable="layer3"),\n    "from',
+            "(learns := lambda name: adapted[f'{name}, 0.01'][0].facts['trainable parameters'])"
+            f"('the last stage and the head') < learns('{TWO}') < learns('from scratch')",
+            Mode.SAMPLE),
         Try("1.5", "(32, 64, 128, 224)", "(32, 40, 64, 128, 224)",
             "shares.index.tolist() == [32, 40, 64, 128, 224] and shares.notna().all(axis=None)",
             Mode.SAMPLE),

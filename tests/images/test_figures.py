@@ -26,7 +26,7 @@ FOUND = Predictions(torch.eye(9)[GUESS] * torch.linspace(1, 8, 108)[:, None], LA
 PERFECT = Predictions(torch.eye(9)[LABELS] * 9.0, LABELS)
 METHODS = {"right": {32: 0.5, 2240: 0.9}, "wrong": {32: 0.4, 64: 0.6, 2240: 0.8}}
 HISTORY = np.arange(12).reshape(3, 4)
-VOTES = {image: {CLASSES[image]: 2, "other": 3, "none": 0} for image in range(7)}
+TITLES = {image: f"label {image}" for image in range(7)}
 FIGURES = {
     "examples": lambda: figures.class_examples(SPLIT, CLASSES, lambda images: images / 255),
     "large examples": lambda: figures.class_examples(LARGE, "ab", lambda images: images / 255),
@@ -34,7 +34,7 @@ FIGURES = {
     "late": lambda: figures.learning_curves({"A": HISTORY}, {"A": 2}, "alt", first=2),
     "lines": lambda: figures.accuracy_lines(METHODS, "pixels", "alt", doubling=True),
     "reliability": lambda: figures.reliability_diagram({"A": {"B": FOUND}}, "alt"),
-    "disputed": lambda: figures.disputed_images(SPLIT, CLASSES, VOTES, {"A": FOUND}, "alt"),
+    "compared": lambda: figures.compared_images(SPLIT, CLASSES, TITLES, {"A": FOUND}, "alt"),
     "confusions": lambda: figures.confusion_matrices({"A": FOUND}, CLASSES, "alt"),
     "accuracies": lambda: figures.class_accuracies({"A": FOUND, "B": PERFECT}, CLASSES, "alt"),
     "grid": lambda: figures.most_confident_grid(SPLIT, FOUND, CLASSES, "A"),
@@ -125,10 +125,11 @@ def test_panels_show_the_examples_of_a_class_in_its_row_and_state_what_they_coun
     assert FIGURES["reliability"]().axes[0].lines[1].get_label() == f"B (ECE {BINS.error:.1%})"
     bars: Any = FIGURES["reliability"]().axes[1].patches[0]
     assert {*bars.get_xy()[:, 1]} - {0} == {*BINS.count}
-    disputed: Any = FIGURES["disputed"]().axes[6]
-    assert disputed.get_title() == f"{CLASSES[6]} 2\nother 3"
-    assert disputed.get_xlabel() == f"A: {CLASSES[GUESS[6]]}"
-    assert np.array_equal(disputed.images[0].get_array(), NOISE[6])
+    compared: Any = FIGURES["compared"]().axes[6]
+    assert compared.get_title() == "label 6"
+    sure = FOUND.log_confidence[6].exp()
+    assert compared.get_xlabel() == f"A: {CLASSES[GUESS[6]]} {sure:.0%}"
+    assert np.array_equal(compared.images[0].get_array(), NOISE[6])
     assert FIGURES["accuracies"]().axes[0].get_yticklabels()[-1].get_text() == "automobile"
     (axes,) = FIGURES["lines"]().axes
     assert [label.get_text() for label in axes.get_xticklabels()] == ["32", "64", "2,240"]

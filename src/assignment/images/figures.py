@@ -255,27 +255,25 @@ def _mark_as_wrong(axes: Axes, left: float, top: float) -> None:
 
 
 @styled
-def disputed_images(
+def compared_images(
     split: Split,
     classes: Sequence[str],
-    votes: Mapping[int, Mapping[str, int]],
+    titles: Mapping[int, str],
     models: ByModel,
     alt: str,
 ) -> Figure:
-    """Draw images, five to a row: their label and what the models say, and raters' votes.
-
-    `votes` counts for each image those for its label, and for anything else.
-    """
-    rows = -(-len(votes) // 5)
+    """Draw images, five to a row: above each its title, below what each model says of it."""
+    rows = -(-len(titles) // 5)
     figure = new_figure(7, 2.0 * rows, alt)
     panels = figure.subplots(rows, 5, squeeze=False).flat
-    for axes, (image, by_label) in zip(panels, votes.items(), strict=False):
+    for axes, (image, title) in zip(panels, titles.items(), strict=False):
         axes.imshow(split.images[image].permute(1, 2, 0).cpu().numpy())
-        label = classes[int(split.labels[image])]
-        others = [f"{n} {count}" for n, count in by_label.items() if count and n != label]
-        axes.set_title(f"{label} {by_label[label]}\n{', '.join(others)}", fontsize=6.5)
-        named = {model: classes[int(found.predicted[image])] for model, found in models.items()}
-        axes.set_xlabel("\n".join(map(": ".join, named.items())), fontsize=7)
+        axes.set_title(title, fontsize=7)
+        said = []
+        for model, found in models.items():
+            confidence = found.log_confidence[image].exp().item()
+            said.append(f"{model}: {classes[int(found.predicted[image])]} {confidence:.0%}")
+        axes.set_xlabel("\n".join(said), fontsize=7)
     for axes in figure.axes:
         axes.set(xticks=[], yticks=[])
         axes.grid(visible=False)

@@ -171,7 +171,7 @@ WRITTEN = {
 def kept(experiment: str, **wanted: object) -> list[Run]:
     """Return the records with these values, one for each seed; their other fields at the defaults.
 
-    Of several, those of the latest version, of most seeds and of the model with most parameters.
+    Of several, those of the latest version, of most seeds and of the longest training.
     """
     alike: dict[str, list[Run]] = {}
     for run in runs.read_all(experiment):
@@ -183,7 +183,7 @@ def kept(experiment: str, **wanted: object) -> list[Run]:
         )
     best = min(alike.values(), key=lambda some: (
         -some[0].config.get("version", 1), min(len(run.config) for run in some), -len(some),
-        -some[0].facts.get("trainable parameters", 0),
+        -sum(some[0].facts.get(f"{part} seconds", 0.0) for part in ("extraction", "training")),
     ))  # fmt: skip
     return sorted(best, key=lambda run: str(run.config).count("seed"))
 
