@@ -413,8 +413,8 @@ CLAIMS: list[Claim] = [
         lambda n: 0 < n.ahead[0] < n.ahead[1] < n.ahead[2],
     ),
     (
-        "their last stage alone reaches what finetuning reaches here at 64",
-        lambda n: abs(n.at_224 - n.tuned_line[500]) < 0.01,
+        "their last stage alone comes within two points of what finetuning reaches here at 64",
+        lambda n: 0.005 < n.tuned_line[500] - n.at_224 < 0.02,
     ),
     # 1.5
     ("Small images come first", lambda n: right(n)[224] - right(n)[32] > 15),
@@ -453,8 +453,8 @@ CLAIMS: list[Claim] = [
         lambda n: 1 / 12 < share(n, "finetuned", AUDITED[0]) < 1 / 10.5,
     ),
     (
-        "of the ten in Figure 15 the raters reject three labels",
-        lambda n: len(n.suspects) == 10 and len({*n.suspects} & {*n.audit["images"].tolist()}) == 3,
+        "of the ten in Figure 15 the raters reject two labels",
+        lambda n: len(n.suspects) == 10 and len({*n.suspects} & {*n.audit["images"].tolist()}) == 2,
     ),
     (
         "the finetuned network repeats five",
