@@ -409,6 +409,21 @@ CLAIMS: list[Claim] = [
         lambda n: lead(n, 0) > 10 > 2 > lead(n, -1) > 0.5,
     ),
     (
+        "The start from nothing, which has nothing to lose, needs the larger one",
+        lambda n: n.curve("from scratch, 0.05")[-1] > n.curve("from scratch, 0.01")[-1] + 0.05,
+    ),
+    (
+        "for the last stage the two hardly differ",
+        lambda n: (
+            abs(
+                np.subtract(
+                    *(n.curve(f"the last stage and the head, {lr}")[-1] for lr in (0.01, 0.05))
+                )
+            )
+            < 0.005
+        ),
+    ),
+    (
         "Finetuning is ahead even with a hundred images of each class, and its lead grows",
         lambda n: 0 < n.ahead[0] < n.ahead[1] < n.ahead[2],
     ),
