@@ -263,8 +263,8 @@ CLAIMS: list[Claim] = [
         lambda n: np.mean(changed(n, f"{n.twice} epochs")) > 1,
     ),
     (
-        "augmentation explains a small part of the lead (Table 11)",
-        lambda n: -np.mean(changed(n, "no augmentation")) < 100 * (n.means[0] - n.means[1]) / 3,
+        "in the short runs augmentation was worth about a point (Table 11)",
+        lambda n: -1.2 < np.mean(changed(n, "no augmentation")) < -0.8,
     ),
     (
         "without smoothing the cross-entropy of the short runs is lower, although they are less",
@@ -424,8 +424,8 @@ CLAIMS: list[Claim] = [
         ),
     ),
     (
-        "Finetuning is ahead even with a hundred images of each class, and its lead grows",
-        lambda n: 0 < n.ahead[0] < n.ahead[1] < n.ahead[2],
+        "ahead even with a hundred images of each class, and more so with five hundred",
+        lambda n: 1 < n.ahead[0] < n.ahead[1] - 1,
     ),
     (
         "their last stage alone comes within two points of what finetuning reaches here at 64",

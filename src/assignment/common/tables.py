@@ -129,7 +129,7 @@ def machine_table() -> Table:
     rows = {
         "mode": str(mode()),
         "device": f"{on} ({device_name})",
-        "precision": str(precision(on)).removeprefix("torch."),
+        "precision of a network's products": str(precision(on)).removeprefix("torch."),
         "threads": str(torch.get_num_threads()),
         "system": f"{platform.system()} {platform.release()}",
         "Python": sys.version.split()[0],

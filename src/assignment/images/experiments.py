@@ -39,10 +39,10 @@ STAND_IN = """\
 **A limitation to keep in mind.** The table "Data and weights" in 1.1 says which were used. The
 official file could not be had where these results were computed; what was used instead is a
 reconstruction in which the 3x3 filters of the last stage, three quarters of the network's
-parameters, are estimated. Whatever rests on that stage alone holds for these weights: the first
-row of 1.2a, the distance between frozen and finetuned, what moving the last stage gains in 1.4,
-and 1.5. With the official weights the frozen results may be better and the distances smaller.
-Training again uses the official file."""
+parameters, are estimated. Whatever rests on that stage alone holds for these weights: the rows of
+1.2a with the last stage alone, the distance between frozen and finetuned, what moving the last
+stage gains in 1.4, and 1.5. With the official weights the frozen results may be better and the
+distances smaller. Training again uses the official file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -527,9 +527,10 @@ def accuracy_table(results: Mapping[str, Sequence[Result]], caption: str) -> Tab
     rows = []
     for name, seeds in results.items():
         accuracies = [f"{mean_accuracy(seeds, s):.2%}{_deviation(seeds, s)}" for s in SPLITS]
-        losses = [np.mean([result.loss(s) for result in seeds]) for s in SPLITS]
-        told = zip(accuracies, losses, strict=True)
-        rows.append((name, *(f"{accuracy} ({loss:.3f})" for accuracy, loss in told)))
+        losses = [[result.loss(split) for result in seeds] for split in SPLITS]
+        apart = [f" ± {np.std(each, ddof=1):.3f}" if len(each) > 1 else "" for each in losses]
+        told = zip(accuracies, losses, apart, strict=True)
+        rows.append((name, *(f"{a} ({np.mean(each):.3f}{sd})" for a, each, sd in told)))
     return Table(pd.DataFrame(rows, columns=["model", *SPLITS]), caption)
 
 
@@ -540,13 +541,14 @@ def comparison_table(results: Mapping[str, Sequence[Result]], caption: str) -> T
         facts = seeds[0].facts
         low, high = wilson_interval(mean_accuracy(seeds), len(seeds[0].predictions["test"].labels))
         throughput = [each.facts["inputs per second"] for each in seeds]
+        minutes = np.mean([total_seconds(each) for each in seeds]) / 60
         mirrored = [m.accuracy("test mirrored") for m in seeds if "test mirrored" in m.predictions]
         rows.append({
             "model": name,
             "test accuracy": f"{mean_accuracy(seeds):.2%}{spread(seeds)}",
             "95 % interval": f"{low:.2%} to {high:.2%}",
             "with mirror averaging": f"{np.mean(mirrored):.2%}" if mirrored else "-",
-            "training time": f"{np.mean([total_seconds(each) for each in seeds]) / 60:.0f} min",
+            "training time, features included": f"{minutes:.0f} min",
             "trainable parameters": f"{facts['trainable parameters']:,}",
             "images per second, read or trained on": f"{np.mean(throughput):.0f}",
             "computed on": "; ".join(dict.fromkeys(map(computed_on, seeds))),
@@ -562,7 +564,7 @@ def trials_table(trials: Mapping[str, Sequence[Result]], what: str, caption: str
             "validation accuracy": f"{mean_accuracy(seeds, 'validation'):.2%}",
             "of each seed": ", ".join(f"{result.accuracy():.2%}" for result in seeds),
             "validation loss": f"{np.mean([result.loss() for result in seeds]):.3f}",
-            "after the first epoch": f"{np.mean([result.history[0, 3] for result in seeds]):.1%}",
+            "accuracy after epoch 1": f"{np.mean([result.history[0, 3] for result in seeds]):.1%}",
             "parameters": f"{seeds[0].facts['trainable parameters']:,}",
         }
         for name, seeds in trials.items()

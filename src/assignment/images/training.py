@@ -104,8 +104,9 @@ def train(
     the result is saved. With class weights an image counts by them, in the loss and in what the
     recipe chooses by.
     """
-    state = _TrainingState(model, recipe, len(train_split), checkpoint)
-    optimizer = state.optimizer
+    groups, momentum = parameter_groups(model, recipe), recipe.momentum
+    optimizer = SGD(groups, momentum=momentum, nesterov=momentum > 0)
+    state = _TrainingState(model, optimizer, recipe, len(train_split), checkpoint)
     try:
         for epoch in range(len(state.history), recipe.epochs):
             set_train_mode(model)
@@ -190,14 +191,19 @@ class _TrainingState:
 
     numbers = ("step", "seconds", "history", "ends", "best", "highest", "totals")
 
-    def __init__(self, model: nn.Module, recipe: Recipe, inputs: int, path: Path | None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        recipe: Recipe,
+        inputs: int,
+        path: Path | None,
+    ) -> None:
         self.model, self.recipe, self.path = model, recipe, path
         self.per_epoch = recipe.steps_per_epoch(inputs)
         self.steps = self.per_epoch * recipe.epochs
         self.inputs_per_epoch = self.per_epoch * min(recipe.batch, inputs)
-        groups = parameter_groups(model, recipe)
-        self.optimizer = SGD(groups, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
-        self.parts: dict[str, Any] = {"model": model, "optimizer": self.optimizer}
+        self.parts: dict[str, Any] = {"model": model, "optimizer": optimizer}
         self.best_model = self.parts["best_model"] = copy.deepcopy(model)
         self.step, self.saved, self.seconds, self.best, self.highest = 0, 0, 0.0, 0, -1.0
         self.history: list[tuple[float, ...]] = []

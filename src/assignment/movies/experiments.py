@@ -398,10 +398,10 @@ def percent(share: float) -> str:
 
 
 def soonest(found: Mapping[str, Run], floor: float) -> str:
-    """Name the run that is first within one percent of the floor, by the clock."""
+    """Name the two runs that are first within one percent of the floor, by the clock."""
     seconds = {label: seconds_within(run, 1.01 * floor) for label, run in found.items()}
     reached = {label: when for label, when in seconds.items() if when is not None}
-    return min(reached, key=reached.__getitem__, default="none")
+    return ", then ".join(sorted(reached, key=reached.__getitem__)[:2]) or "none"
 
 
 def share_alike(
