@@ -42,7 +42,7 @@ def answers(
     def tuned() -> list[Result]:
         return [ex.finetune(data, plan.vary(seed=seed), final=True) for seed in seeds]
 
-    def errors(found: Predictions) -> str:
+    def mistakes_of(found: Predictions) -> str:
         image = predictions.most_confident(found, ~found.correct, 1)[0]
         label, named = (data.classes[int(of[image])] for of in (found.labels, found.predicted))
         sure = found.log_confidence[image].exp().item()
@@ -58,7 +58,7 @@ def answers(
         tested = [result.predictions["test"] for result in tuned()]
         fifties = [set(predictions.surest_errors(found)) for found in tested]
         same = f"{len(set.intersection(*fifties))} of the {len(fifties[0])} surest errors"
-        return f"{errors(tested[0])}; {same} are the same under {len(seeds)} seeds"
+        return f"{mistakes_of(tested[0])}; {same} are the same under {len(seeds)} seeds"
 
     def corrected() -> str:
         changed = predictions.compare(*(m.predictions["test"] for m in (frozen(), tuned()[0])))
@@ -98,8 +98,8 @@ def answers(
     def mistakes() -> str:
         size, few = features.sizes[0], 5_000
         right, small = (
-            ex.linear_probe(data, FeatureSet((pixels,)), short, first=few).accuracy()
-            for pixels in (size, 32)
+            ex.linear_probe(data, FeatureSet((side,)), short, first=few).accuracy()
+            for side in (size, 32)
         )
         moving = ex.batchnorm_mistake(data, size, short, few).accuracy()
         own = FeatureSet((size,), statistics=pixels.CIFAR)
@@ -138,7 +138,7 @@ def answers(
             ("How far do frozen features carry?", lambda: accuracy([frozen()])),
         ],
         "1.2b The most confident predictions of the frozen model": [
-            ("Where is it sure and wrong?", lambda: errors(frozen().predictions["test"])),
+            ("Where is it sure and wrong?", lambda: mistakes_of(frozen().predictions["test"])),
         ],
         "1.3a Finetuning": [("How far does finetuning get?", lambda: accuracy(tuned()))],
         "1.3b The most confident predictions of the finetuned model": [
